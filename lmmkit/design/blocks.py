@@ -1,0 +1,53 @@
+"""Groups of rows that are independent of one another, stacked by size."""
+
+from lmmkit.records import (
+    FloatArray,
+    IntArray,
+    float_array,
+    float_arrays,
+    int_array,
+    int_arrays,
+    optional_float_array,
+    record,
+    require,
+)
+
+
+@record
+class GroupBlock:
+    """All groups with the same number of rows n, stacked; any union of blocks is a data set.
+
+    Attributes
+    ----------
+    y : ndarray (..., g, n)
+        Response less offset; leading axes hold several responses.
+    X : ndarray (g, n, p)
+    Z : tuple of ndarray (g, n, q_k)
+        One a random term.
+    levels : tuple of ndarray (g, n) of int32
+        Level codes, one array a random term.
+    rows : ndarray (g, n) of int32
+        Positions of the rows in the design.
+    weights : ndarray (g, n) or None
+        Prior weights.
+    """
+
+    y: FloatArray = float_array()
+    X: FloatArray = float_array(3)
+    Z: tuple[FloatArray, ...] = float_arrays(3)
+    levels: tuple[IntArray, ...] = int_arrays(2)
+    rows: IntArray = int_array(2)
+    weights: FloatArray | None = optional_float_array(2)
+
+    def __attrs_post_init__(self) -> None:
+        shape = self.X.shape[:2]
+        require(self.y.shape[-2:] == shape, f"GroupBlock: X is {shape} groups x rows, y {self.y.shape}")
+        require(len(self.Z) == len(self.levels), "GroupBlock: one Z and one levels a random term")
+        parts = [*self.Z, *self.levels, self.rows]
+        if self.weights is not None:
+            parts.append(self.weights)
+        for part in parts:
+            require(
+                part.shape[:2] == shape,
+                f"GroupBlock: X is {shape} groups x rows, another part {part.shape[:2]}",
+            )

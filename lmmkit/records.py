@@ -1,0 +1,166 @@
+"""Frozen records whose arrays are read-only, and stay so through pickle, deepcopy and evolve."""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias, TypeVar, dataclass_transform
+
+import attrs
+import numpy as np
+import polars as pl
+from numpy.typing import ArrayLike, NDArray
+
+from lmmkit.errors import ShapeError
+
+FloatArray: TypeAlias = NDArray[np.float64]
+IntArray: TypeAlias = NDArray[np.int32]
+_T = TypeVar("_T")
+
+
+def adopt(array: NDArray[Any]) -> NDArray[Any]:
+    """Make ``array``, which the caller owns and gives away, read-only without a copy.
+
+    The result is a view: its holder cannot make it writeable again.
+    """
+    array = np.ascontiguousarray(array)
+    owner = array
+    while isinstance(owner.base, np.ndarray):
+        owner = owner.base
+    owner.flags.writeable = False
+    array.flags.writeable = False
+    return array.view()
+
+
+def _is_read_only(array: NDArray[Any]) -> bool:
+    base = array.base
+    return (
+        not array.flags.writeable and isinstance(base, np.ndarray) and not base.flags.writeable
+    )
+
+
+def frozen_array(value: ArrayLike, dtype: Any = np.float64) -> NDArray[Any]:
+    """A C-contiguous read-only array of ``dtype``: a private copy, unless it is one already."""
+    try:
+        array = np.asarray(value, dtype=dtype, order="C")
+    except (TypeError, ValueError) as error:
+        raise ShapeError(
+            f"expected an array of {np.dtype(dtype).name}, got {type(value).__name__}: {error}"
+        ) from error
+    if _is_read_only(array) and array.flags.c_contiguous:
+        return array
+    if array is value or np.may_share_memory(array, np.asarray(value)):
+        array = array.copy(order="C")
+    return adopt(array)
+
+
+def _all_finite(array: NDArray[Any]) -> bool:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(array.sum())) or bool(np.isfinite(array).all())
+
+
+def _checker(ndim: int | None, finite: bool) -> Callable[[Any, "attrs.Attribute[Any]", Any], None]:
+    def check(record: Any, attribute: "attrs.Attribute[Any]", value: NDArray[Any]) -> None:
+        name = f"{type(record).__name__}.{attribute.name}"
+        if ndim is not None and value.ndim != ndim:
+            raise ShapeError(
+                f"{name}: expected {ndim} axes, got an array of shape {value.shape}"
+            )
+        if finite and not _all_finite(value):
+            where = tuple(int(i) for i in np.argwhere(~np.isfinite(value))[0])
+            raise ShapeError(
+                f"{name}: expected finite numbers, got {value[where]} at position {where}"
+            )
+
+    return check
+
+
+def float_array(ndim: int | None = None, *, finite: bool = True) -> Any:
+    """A field that holds a read-only float64 array (of ``ndim`` axes, all finite)."""
+    return attrs.field(converter=frozen_array, validator=_checker(ndim, finite))
+
+
+def optional_float_array(ndim: int | None = None) -> Any:
+    """As :func:`float_array`, or None."""
+    return attrs.field(
+        default=None,
+        converter=attrs.converters.optional(frozen_array),
+        validator=attrs.validators.optional(_checker(ndim, finite=True)),
+    )
+
+
+def int_array(ndim: int | None = None) -> Any:
+    """A field that holds a read-only int32 array."""
+    return attrs.field(
+        converter=lambda value: frozen_array(value, np.int32), validator=_checker(ndim, finite=False)
+    )
+
+
+def float_arrays(ndim: int | None = None) -> Any:
+    """A field that holds a tuple of read-only float64 arrays."""
+    return attrs.field(
+        converter=lambda values: tuple(frozen_array(value) for value in values),
+        validator=attrs.validators.deep_iterable(_checker(ndim, finite=True)),
+    )
+
+
+def int_arrays(ndim: int | None = None) -> Any:
+    """A field that holds a tuple of read-only int32 arrays."""
+    return attrs.field(
+        converter=lambda values: tuple(frozen_array(value, np.int32) for value in values),
+        validator=attrs.validators.deep_iterable(_checker(ndim, finite=False)),
+    )
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise :class:`ShapeError` with ``message`` unless ``condition`` holds."""
+    if not condition:
+        raise ShapeError(message)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equality that reads arrays and series element by element and containers item by item."""
+    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
+        return (
+            isinstance(a, np.ndarray)
+            and isinstance(b, np.ndarray)
+            and a.dtype == b.dtype
+            and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+        )
+    if isinstance(a, pl.Series | pl.DataFrame) or isinstance(b, pl.Series | pl.DataFrame):
+        return type(a) is type(b) and a.equals(b)
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    return bool(a == b)
+
+
+def _equal(self: Any, other: object) -> bool:
+    if type(self) is not type(other):
+        return NotImplemented
+    return all(
+        same(getattr(self, field.name), getattr(other, field.name))
+        for field in attrs.fields(type(self))
+        if field.eq
+    )
+
+
+def _rebuild(cls: type[_T], values: tuple[Any, ...]) -> _T:
+    fields = attrs.fields(cls)  # type: ignore[arg-type]
+    return cls(**{field.alias: value for field, value in zip(fields, values, strict=True)})
+
+
+def _reduce(self: Any) -> tuple[Any, ...]:
+    fields = attrs.fields(type(self))
+    return _rebuild, (type(self), tuple(getattr(self, field.name) for field in fields))
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(attrs.field,))
+def record(cls: type[_T]) -> type[_T]:
+    """Class decorator: a frozen, slotted attrs class, compared field by field.
+
+    Pickle and deepcopy rebuild a record through its constructor, so that its arrays come back
+    read-only and its invariants are checked again.
+    """
+    cls.__eq__ = _equal  # type: ignore[assignment,method-assign]
+    cls.__hash__ = None  # type: ignore[assignment]
+    cls.__reduce__ = _reduce  # type: ignore[assignment,method-assign]
+    return attrs.frozen(cls, eq=False, slots=True, repr=not hasattr(cls, "_repr_html_"))
