@@ -1,7 +1,8 @@
 """The reference fits by lme4 as typed records in lmmkit's words, and the tables they were made on.
 
-``reference_cases()`` gives every case, ``reference_case("sleep_rs")`` one. Arrays follow the order
-of lme4's own output; names are translated to those that formulaic gives the same columns.
+``reference_cases()`` gives every case, ``reference_case("sleep_rs")`` one, ``dense_model(design)``
+hands a design to the oracle. Arrays follow the order of lme4's own output; names are translated to
+those that formulaic gives the same columns.
 """
 
 import functools
@@ -17,6 +18,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from lmmkit import datasets
+from lmmkit.design.design import Design
+from tests.dense_oracle import DenseModel, DenseTerm
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -214,3 +217,14 @@ def _interval(name: str, frame: pl.DataFrame, lower: float, upper: float) -> Pro
         names = _effects([match[2], match[1]], frame)
         return ProfileInterval("cor", match[3], names, lower, upper)
     return ProfileInterval("beta", None, (python_name(name, frame),), lower, upper)
+
+
+def dense_model(design: Design) -> DenseModel:
+    """The oracle's view of a design with one response."""
+    return DenseModel(
+        y=design.y,
+        X=design.X,
+        terms=tuple(DenseTerm(term.Z, term.codes) for term in design.terms),
+        weights=design.weights,
+        offset=0.0 if design.offset is None else design.offset,
+    )
