@@ -41,7 +41,9 @@ class GroupBlock:
 
     def __attrs_post_init__(self) -> None:
         shape = self.X.shape[:2]
-        require(self.y.shape[-2:] == shape, f"GroupBlock: X is {shape} groups x rows, y {self.y.shape}")
+        require(
+            self.y.shape[-2:] == shape, f"GroupBlock: X is {shape} groups x rows, y {self.y.shape}"
+        )
         require(len(self.Z) == len(self.levels), "GroupBlock: one Z and one levels a random term")
         parts = [*self.Z, *self.levels, self.rows]
         if self.weights is not None:

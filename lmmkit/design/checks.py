@@ -1,0 +1,68 @@
+"""What the data must be for the model to be estimable."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lmmkit.design.design import RandomTerm
+from lmmkit.errors import DataError
+from lmmkit.records import FloatArray
+
+
+def check_response(y: FloatArray, offset: FloatArray | None, name: str) -> None:
+    """Refuse a constant response: an exact fit, whose likelihood has no maximum."""
+    values = y if offset is None else y - offset
+    for position in np.ndindex(values.shape[:-1]):
+        row = values[position]
+        if row[0] == row[-1] and (row == row[0]).all():
+            which = f"{name!r}" + (f" (number {position})" if position else "")
+            raise DataError(
+                f"the response {which} is constant ({row[0]:g} in all {len(row)} rows), so that "
+                "there is no variance to estimate; check the column"
+            )
+
+
+def check_terms(terms: Sequence[RandomTerm], n_rows: int, weights: FloatArray | None) -> None:
+    """Refuse random terms whose variance the data cannot tell from the residual variance."""
+    varying_weights = weights is not None and bool((weights != weights[0]).any())
+    for term in terms:
+        m = len(term.levels)
+        where = f"random term ({' + '.join(term.names)} | {term.group})"
+        if m < 2:
+            raise DataError(
+                f"{where}: the grouping factor has one level, {term.levels[0]!r}; at least two "
+                "are needed to estimate a variance; leave the term out"
+            )
+        if term.q * m < n_rows or varying_weights:
+            continue
+        if term.names == ("Intercept",):
+            raise DataError(
+                f"{where}: every one of the {n_rows} rows has a level of its own, so that its "
+                "variance cannot be told from the residual variance; leave the term out, or give "
+                "weights if the residual variances are known"
+            )
+        raise DataError(
+            f"{where}: the number of observations ({n_rows}) is not larger than the number of "
+            f"random effects ({term.q} x {m} levels = {term.q * m}), so that their variances "
+            "cannot be told from the residual variance; use fewer effects, such as "
+            f"(1 | {term.group})"
+        )
+
+
+def check_size(n_rows: int, names: Sequence[str]) -> None:
+    """Refuse fixed effects that leave no degree of freedom for the residual variance."""
+    if len(names) >= n_rows:
+        raise DataError(
+            f"{len(names)} fixed-effects columns for {n_rows} rows leave nothing to estimate a "
+            f"variance from; use fewer terms (columns: {', '.join(names[:20])})"
+        )
+
+
+def check_weights(weights: FloatArray, name: str) -> None:
+    """Weights are positive: a row of weight zero carries no information."""
+    wrong = np.flatnonzero(~(weights > 0))
+    if wrong.size:
+        raise DataError(
+            f"the weights {name!r} must be positive; {wrong.size} are not, the first of them "
+            f"{weights[wrong[0]]:g}; drop the rows whose weight is zero"
+        )

@@ -1,0 +1,93 @@
+"""What a fitted design keeps in order to build the same columns from a new frame."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from lmmkit.design.frames import kind_of, variable
+from lmmkit.design.groups import GroupLevels
+from lmmkit.records import FloatArray, record
+
+if TYPE_CHECKING:
+    from formulaic import ModelSpec
+
+
+@record
+class Encoding:
+    """The fitted state of a design's columns.
+
+    Attributes
+    ----------
+    specs : dict of str to formulaic.ModelSpec
+        The structure and the factor levels of each part, by the part's text.
+    states : dict
+        What center(), poly(), bs() and the like learned, by expression.
+    kinds : dict of str to str
+        Whether a column was numbers, text or true/false.
+    groups : tuple of GroupLevels
+        One a random term.
+    kept : tuple of int
+        Positions of the fixed-effects columns that were kept.
+    offset : str or None
+        The column given as ``offset=``; ``""`` when an array was given.
+    """
+
+    specs: dict[str, Any]
+    states: dict[str, dict[str, Any]]
+    kinds: dict[str, str]
+    groups: tuple[GroupLevels, ...]
+    kept: tuple[int, ...]
+    offset: str | None
+
+
+class Encoder:
+    """Builds the matrices of parts over one set of complete columns, each part once.
+
+    Parameters
+    ----------
+    columns : mapping of str to polars.Series
+    n_rows : int
+    fitted : Encoding, optional
+        The state to build with; without it the state is learned from the columns.
+    """
+
+    def __init__(
+        self, columns: Mapping[str, pl.Series], n_rows: int, fitted: Encoding | None = None
+    ) -> None:
+        from lmmkit.design.materializer import PolarsMaterializer
+
+        self.states = fitted.states if fitted else {}
+        self.specs: dict[str, Any] = {}
+        self._fitted = fitted
+        self._matrices: dict[str, FloatArray] = {}
+        self.kinds = {name: kind_of(series.dtype) for name, series in columns.items()}
+        data = {name: variable(series) for name, series in columns.items()}
+        self._materializer = PolarsMaterializer(data, n_rows, self.states)
+
+    def matrix(self, text: str) -> FloatArray:
+        """The columns of a right-hand side such as ``1 + x``; the same array for the same text."""
+        from lmmkit.design.materializer import new_spec
+        from lmmkit.design.plan import part
+
+        if text not in self._matrices:
+            spec = self._fitted.specs[text] if self._fitted else new_spec(part(text).terms)
+            self._matrices[text], self.specs[text] = self._materializer.matrix(spec)
+        return self._matrices[text]
+
+    def names(self, text: str) -> tuple[str, ...]:
+        """The names of the columns of a part already built."""
+        return tuple(self.specs[text].column_names)
+
+
+def term_columns(spec: "ModelSpec", kept: Sequence[int]) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """Each term of a part with the positions of its columns among the kept ones."""
+    position = {old: new for new, old in enumerate(kept)}
+    table, start = [], 0
+    for term, _, names in spec.structure:
+        columns = range(start, start + len(names))
+        start += len(names)
+        new = tuple(position[old] for old in columns if old in position)
+        if new:
+            table.append(("Intercept" if str(term) == "1" else str(term), new))
+    return tuple(table)

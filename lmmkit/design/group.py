@@ -1,0 +1,82 @@
+"""Cut a design's rows into independent groups and stack the groups of one size."""
+
+import numpy as np
+
+from lmmkit.design.blocks import GroupBlock
+from lmmkit.design.design import Design
+from lmmkit.records import FloatArray, IntArray, adopt
+
+
+def group(design: Design) -> tuple[GroupBlock, ...]:
+    """The blocks of a design: one a distinct number of rows in a group, the smallest first.
+
+    A group is a set of rows that share no level of any random term with the rows outside it; a
+    design without random terms is one group. Inside a group rows keep the order of the frame.
+    Rows that already come sorted by group in equal numbers are not copied.
+    """
+    codes, n_groups = _independent_groups(design)
+    counts = np.bincount(codes, minlength=n_groups)
+    in_order = bool((codes[1:] >= codes[:-1]).all())
+    order = None if in_order else adopt(np.argsort(codes, kind="stable").astype(np.int32))
+    starts = np.cumsum(counts) - counts
+    y = design.y if design.offset is None else adopt(design.y - design.offset)
+    blocks = []
+    for size in np.unique(counts[counts > 0]):
+        members = np.flatnonzero(counts == size)
+        if in_order and len(members) * size == len(codes):
+            rows = adopt(np.arange(len(codes), dtype=np.int32))
+            take = None
+        else:
+            places = (starts[members][:, None] + np.arange(size)).ravel()
+            rows = adopt(places.astype(np.int32) if order is None else order[places])
+            take = rows
+        blocks.append(_block(design, y, (len(members), int(size)), rows, take))
+    return tuple(blocks)
+
+
+def _block(
+    design: Design,
+    y: FloatArray,
+    shape: tuple[int, int],
+    rows: IntArray,
+    take: IntArray | None,
+) -> GroupBlock:
+    def stack(array: FloatArray, axis: int = 0) -> FloatArray:
+        chosen = array if take is None else adopt(np.take(array, take, axis=axis))
+        return chosen.reshape(*array.shape[:axis], *shape, *array.shape[axis + 1 :])
+
+    X = stack(design.X)
+    return GroupBlock(
+        y=stack(y, axis=y.ndim - 1),
+        X=X,
+        Z=tuple(X if term.Z is design.X else stack(term.Z) for term in design.terms),
+        levels=tuple(stack(term.codes) for term in design.terms),
+        rows=rows.reshape(shape),
+        weights=None if design.weights is None else stack(design.weights),
+    )
+
+
+def _independent_groups(design: Design) -> tuple[IntArray, int]:
+    if not design.terms:
+        return np.zeros(design.n_obs, dtype=np.int32), 1
+    first, *others = design.terms
+    if all(np.array_equal(first.codes, term.codes) for term in others):
+        return first.codes, len(first.levels)
+    return _connected_rows(design)
+
+
+def _connected_rows(design: Design) -> tuple[IntArray, int]:
+    """Components of the graph whose nodes are levels, joined where they meet in a row."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    sizes = [len(term.levels) for term in design.terms]
+    starts = np.cumsum([0, *sizes])
+    nodes = [term.codes + start for term, start in zip(design.terms, starts, strict=False)]
+    head = np.concatenate([nodes[0]] * (len(nodes) - 1))
+    tail = np.concatenate(nodes[1:])
+    graph = coo_array(
+        (np.ones(len(head), dtype=np.int8), (head, tail)), shape=(starts[-1], starts[-1])
+    )
+    n_components, label = connected_components(graph, directed=False)
+    return label[nodes[0]].astype(np.int32), int(n_components)

@@ -1,0 +1,133 @@
+"""Factors: the sorted levels of a column and the position of each row's level among them."""
+
+from collections.abc import Mapping, Sequence
+
+import attrs
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from lmmkit.design.frames import kind_of
+from lmmkit.errors import DataError
+from lmmkit.records import IntArray, record
+
+_LABEL = pl.String
+
+
+def levels_and_codes(series: pl.Series) -> tuple[pl.Series, IntArray]:
+    """The levels of ``series``, sorted, and each row's position among them.
+
+    An Enum keeps its own order; a Categorical is sorted as text. Levels that do not occur are
+    left out.
+    """
+    dtype = series.dtype
+    if dtype == pl.Enum:
+        used, codes = _compact(series.to_physical())
+        return dtype.categories.gather(used).alias(series.name), codes  # type: ignore[attr-defined]
+    if kind_of(dtype) == "text":
+        series = series.cast(_LABEL)
+        levels = series.unique().sort()
+        return levels, _positions(series, levels)
+    physical = series.cast(pl.UInt8) if dtype == pl.Boolean else series.to_physical()
+    used, codes = _compact(physical)
+    return pl.Series(series.name, used, dtype=physical.dtype).cast(dtype), codes
+
+
+def match_levels(series: pl.Series, levels: pl.Series) -> IntArray:
+    """Each row's position among ``levels``, -1 where its value is not one of them."""
+    if levels.dtype == _LABEL:
+        series = series.cast(_LABEL)
+    found = series.to_frame("level").join(
+        pl.DataFrame({"level": levels, "code": np.arange(len(levels), dtype=np.int32)}),
+        on="level",
+        how="left",
+        maintain_order="left",
+    )
+    return found["code"].fill_null(-1).to_numpy()
+
+
+def check_groupable(series: pl.Series) -> None:
+    """Raise unless the column can be a grouping factor."""
+    dtype = series.dtype
+    if dtype.is_integer() or kind_of(dtype) in ("text", "true/false") or dtype.is_temporal():
+        return
+    raise DataError(
+        f"the grouping factor {series.name!r} is {dtype}; expected whole numbers, text, "
+        f"true/false or dates; cast it, for example pl.col({series.name!r}).cast(pl.Int64)"
+    )
+
+
+@record
+class GroupLevels:
+    """The levels of one grouping factor, and how to find them in a new frame.
+
+    Attributes
+    ----------
+    columns : tuple of str
+    levels : tuple of polars.Series
+        The levels of each column.
+    pairs : tuple of ndarray
+        For ``a:b:c``, the combinations that occur: codes of ``a`` and ``b`` joined into one
+        number, those joined with the codes of ``c``, and so on.
+    labels : polars.Series
+    """
+
+    columns: tuple[str, ...]
+    levels: tuple[pl.Series, ...]
+    pairs: tuple[NDArray[np.int64], ...]
+    labels: pl.Series = attrs.field(repr=False)
+
+
+def find_groups(
+    names: Sequence[str], columns: Mapping[str, pl.Series]
+) -> tuple[GroupLevels, IntArray]:
+    """The levels of the combinations of ``names``, sorted, and each row's position."""
+    for name in names:
+        check_groupable(columns[name])
+    labels, codes = levels_and_codes(columns[names[0]])
+    levels, pairs = [labels], []
+    for name in names[1:]:
+        inner, inner_codes = levels_and_codes(columns[name])
+        joined = codes.astype(np.int64) * len(inner) + inner_codes
+        pair, codes = _compact(pl.Series(joined))
+        left, right = labels.gather(pair // len(inner)), inner.gather(pair % len(inner))
+        labels = left.cast(_LABEL) + ":" + right.cast(_LABEL)
+        levels.append(inner)
+        pairs.append(pair)
+    labels = labels.alias(":".join(names))
+    return GroupLevels(tuple(names), tuple(levels), tuple(pairs), labels), codes
+
+
+def match_groups(groups: GroupLevels, columns: Mapping[str, pl.Series]) -> IntArray:
+    """Each row's level of a fitted grouping factor, -1 for a level not seen in the fit."""
+    codes = match_levels(columns[groups.columns[0]], groups.levels[0])
+    for name, inner, pair in zip(groups.columns[1:], groups.levels[1:], groups.pairs, strict=True):
+        inner_codes = match_levels(columns[name], inner)
+        joined = codes.astype(np.int64) * len(inner) + inner_codes
+        joined[(codes < 0) | (inner_codes < 0)] = -1
+        codes = match_levels(pl.Series(joined), pl.Series(pair))
+    return codes
+
+
+def _positions(series: pl.Series, levels: pl.Series) -> IntArray:
+    return series.cast(pl.Enum(levels)).to_physical().to_numpy().astype(np.int32)
+
+
+def _compact(series: pl.Series) -> tuple[NDArray[np.int64], IntArray]:
+    """The distinct whole numbers, sorted, and each row's position among them."""
+    values = series.to_numpy()
+    low, high = int(series.min()), int(series.max())  # type: ignore[arg-type]
+    if high - low < 4 * len(values) + 1024:
+        if low != 0:
+            values = np.subtract(values, low, dtype=np.int64)
+        seen = np.zeros(high - low + 1, dtype=bool)
+        seen[values] = True
+        position = np.cumsum(seen, dtype=np.int32)
+        position -= 1
+        return np.flatnonzero(seen) + low, position[values]
+    if series.is_sorted():
+        starts = np.flatnonzero(np.concatenate(([True], values[1:] != values[:-1])))
+        lengths = np.diff(starts, append=len(values))
+        return values[starts], np.repeat(np.arange(len(starts), dtype=np.int32), lengths)
+    distinct = series.unique().sort()
+    return distinct.to_numpy(), match_levels(series, distinct)

@@ -1,0 +1,182 @@
+"""From the text of a formula to a :class:`ModelFormula`."""
+
+import ast
+import re
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from lmmkit.errors import FormulaError
+from lmmkit.formula.expressions import check_expression
+from lmmkit.formula.terms import BarTerm, ModelFormula
+
+if TYPE_CHECKING:
+    from formulaic.parser.types import Factor, Term
+
+    from lmmkit.formula.grammar import RandomPart
+
+
+def parse_formula(text: str) -> ModelFormula:
+    """Read a mixed-model formula in lme4's syntax.
+
+    The fixed part and the effects of random terms are formulaic's language: ``a * b``, ``a:b``,
+    ``I(x**2)``, ``log(x)``, ``poly(x, 2)``, ``bs(x, df=4)``, ``C(g, contr.sum)``, ```my column```.
+    Random terms are ``(x | g)``, with an implicit intercept, ``(0 + x | g)`` without one,
+    ``(x || g)`` with uncorrelated effects, ``(1 | a/b)`` for ``(1 | a) + (1 | a:b)``.
+    ``offset(x)`` adds ``x`` with coefficient one.
+
+    Parameters
+    ----------
+    text : str
+        ``"Weight ~ Time + (Time | Pig)"``. No random term is legal.
+
+    Returns
+    -------
+    ModelFormula
+
+    Raises
+    ------
+    FormulaError
+        When the text does not describe a model.
+    """
+    if not isinstance(text, str):
+        raise FormulaError(
+            f"expected a formula as text, such as 'y ~ x + (x | g)', got {type(text).__name__}"
+        )
+    return _parse(text)
+
+
+@lru_cache(maxsize=256)
+def _parse(text: str) -> ModelFormula:
+    from lmmkit.formula.grammar import RandomPart, offset_argument, terms_of
+
+    if "~" not in text:
+        raise FormulaError(
+            f"formula {text!r} has no '~'; write the response on its left: 'y ~ x + (1 | g)'"
+        )
+    sides = terms_of(text)
+    if "lhs" not in sides._structure:
+        raise FormulaError(f"formula {text!r} has no response; write one to the left of '~'")
+    fixed, random, offsets = [], [], []
+    for term in sides.rhs:
+        argument = offset_argument(term)
+        if isinstance(term, RandomPart):
+            random.extend(_bar_terms(term))
+        elif argument is not None:
+            check_expression(argument)
+            offsets.append(argument)
+        else:
+            fixed.append(term)
+    return ModelFormula(
+        text=text,
+        response=_response(text, sides.lhs),
+        fixed=_join(fixed),
+        random=_distinct(random),
+        offsets=tuple(offsets),
+    )
+
+
+def _response(text: str, terms: "Sequence[Term]") -> str:
+    from lmmkit.formula.grammar import RandomPart
+
+    terms = list(terms)
+    random = any(isinstance(term, RandomPart) for term in terms)
+    if random or len(terms) != 1 or len(terms[0].factors) != 1:
+        raise FormulaError(
+            f"formula {text!r}: expected one response to the left of '~', got "
+            f"{' + '.join(map(repr, terms)) or 'nothing'}; compute with I(), as in 'I(a + b) ~ x', "
+            "and fit several responses one by one"
+        )
+    if terms[0].factors[0].eval_method.value == "literal":
+        raise FormulaError(f"formula {text!r}: the response must be a column, not a number")
+    return _term_text(terms[0])
+
+
+def _bar_terms(part: "RandomPart") -> Iterable[BarTerm]:
+    effects = _effects(part)
+    for factors in _groups(part):
+        if part.bar == "|":
+            yield BarTerm(effects=_join(effects), factors=factors)
+        else:
+            for term in effects:
+                yield BarTerm(effects=_join([term]), factors=factors)
+
+
+def _effects(part: "RandomPart") -> "list[Term]":
+    from lmmkit.formula.grammar import offset_argument
+
+    effects = sorted(part.effects, key=lambda term: int(term.degree))
+    if not effects:
+        raise FormulaError(
+            f"the random term (0 | {' + '.join(map(repr, part.groups))}) has no effects; "
+            "write (1 | g) for an intercept or (0 + x | g) for a slope alone"
+        )
+    for term in effects:
+        if offset_argument(term) is not None:
+            raise FormulaError(f"{part!r}: offset() belongs outside the random term")
+        literals = [f for f in term.factors if f.eval_method.value == "literal"]
+        if len(literals) == len(term.factors) and term.factors[0].expr != "1":
+            raise FormulaError(
+                f"{part!r}: the number {term!r} is no effect; 1 is the intercept, 0 leaves it out"
+            )
+    return effects
+
+
+def _groups(part: "RandomPart") -> Iterable[tuple[str, ...]]:
+    """The grouping factors, each a tuple of columns; several only for ``a/b``."""
+    previous: tuple[str, ...] = ()
+    if not part.groups:
+        raise FormulaError(f"{part!r}: there is no grouping factor to the right of the bar")
+    for term in part.groups:
+        for factor in term.factors:
+            if factor.eval_method.value != "lookup":
+                raise FormulaError(
+                    f"{part!r}: expected a column as grouping factor, got {factor.expr!r}; "
+                    "name a column, or make one in the frame first"
+                )
+        names = tuple(factor.expr for factor in term.factors)
+        if not set(previous) < set(names):
+            raise FormulaError(
+                f"{part!r}: several grouping factors in one term are only understood as nesting, "
+                "(1 | a/b); write one term for each: (1 | a) + (1 | b)"
+            )
+        yield names
+        previous = names
+
+
+def _distinct(random: list[BarTerm]) -> tuple[BarTerm, ...]:
+    seen = set()
+    for bar in random:
+        for effect in bar.effects.split(" + "):
+            key = (effect, frozenset(bar.factors))
+            if effect != "0" and key in seen:
+                raise FormulaError(
+                    f"the effect {effect!r} of {bar.group!r} stands in two random terms, so that "
+                    "their variances cannot be told apart; keep it in one of them: "
+                    f"({bar.effects} | {bar.group})"
+                )
+            seen.add(key)
+    return tuple(random)
+
+
+def _join(terms: "Iterable[Term]") -> str:
+    """A formulaic right-hand side with an explicit intercept."""
+    terms = sorted(terms, key=lambda term: int(term.degree))
+    texts = [_term_text(term) for term in terms]
+    return " + ".join(texts if "1" in texts else ["0", *texts])
+
+
+def _term_text(term: "Term") -> str:
+    return ":".join(_factor_text(factor) for factor in term.factors)
+
+
+def _factor_text(factor: "Factor") -> str:
+    expr = str(factor.expr)
+    kind = factor.eval_method.value
+    if kind == "lookup":
+        return expr if re.fullmatch(r"(?!in$)[^\W\d]\w*", expr) else f"`{expr}`"
+    if kind == "python":
+        node = check_expression(expr)
+        is_call = isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        return expr if is_call else f"{{{expr}}}"
+    return expr
