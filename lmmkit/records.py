@@ -20,7 +20,7 @@ def adopt(array: NDArray[Any]) -> NDArray[Any]:
 
     The result is a view: its holder cannot make it writeable again.
     """
-    array = np.ascontiguousarray(array)
+    array = np.asarray(array, order="C")
     owner = array
     while isinstance(owner.base, np.ndarray):
         owner = owner.base

@@ -1,0 +1,241 @@
+"""The log-likelihood as a function of parameters: value, score, Hessian, information."""
+
+import math
+from collections.abc import Callable
+from typing import TypeAlias
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from lmmkit.errors import ParameterError
+from lmmkit.likelihood import derivatives
+from lmmkit.likelihood.charts import Chart, Params, chart, curvature, matrices_of
+from lmmkit.likelihood.derivatives import Criterion, Point, directions
+from lmmkit.likelihood.grouped import Elimination, GroupTerms, eliminate, group_terms
+from lmmkit.moments.collapse import Patterns, collapse
+from lmmkit.moments.moments import Moments
+from lmmkit.parameters.natural import NaturalParams
+from lmmkit.parameters.packing import split_matrices
+from lmmkit.records import FloatArray, float_array, record
+
+_Derivative: TypeAlias = Callable[
+    [Point, GroupTerms, Criterion, int, tuple[int, ...]], FloatArray
+]
+
+
+@record
+class Located:
+    """An objective at one parameter value: where derivatives start from.
+
+    Attributes
+    ----------
+    chart : Chart
+    elimination : Elimination
+    point : Point
+    loglik : ndarray (...)
+        NaN where V is not positive definite.
+    """
+
+    chart: Chart
+    elimination: Elimination
+    point: Point
+    loglik: FloatArray = float_array(finite=False)
+
+
+@record
+class Objective:
+    """The Gaussian log-likelihood, or the restricted one, of one model and its data.
+
+    Every method takes any of the three parameter records, whose type says what the numbers mean. A
+    vector or matrix is over the record's packed order; a record with ``beta=None`` has beta profiled
+    out, and :class:`ProfileParams` and :class:`SquareRootParams` have sigma2 profiled out. Leading
+    axes of the parameters, and of the response, broadcast.
+
+    The restricted log-likelihood is lme4's: without the constant ``log|X'X| / 2``. At a beta other
+    than the generalized least-squares one, beta enters it through the residuals alone.
+
+    Attributes
+    ----------
+    moments : Moments
+    patterns : Patterns
+    criterion : Criterion
+    held_sigma2 : float or None
+        A residual variance that is known: then it is not profiled.
+    """
+
+    moments: Moments
+    patterns: Patterns
+    criterion: Criterion
+    held_sigma2: float | None = attrs.field(default=None)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Number of effects of each random term."""
+        return self.moments.sizes
+
+    @property
+    def degrees_of_freedom(self) -> int:
+        """m: N, or N - p under REML."""
+        used = len(self.moments.xx) if self.criterion is Criterion.REML else 0
+        return self.moments.n_obs - used
+
+    def loglik(self, params: Params) -> FloatArray | float:
+        """The log-likelihood; NaN where the marginal covariance is not positive definite."""
+        return _scalar(self.locate(params).loglik)
+
+    def score(self, params: Params) -> FloatArray:
+        """Gradient of :meth:`loglik` over the packed record: shape (..., n)."""
+        place = self.locate(params)
+        gradient = self._relative(derivatives.gradient, place)
+        full = (gradient[..., None, :] @ self._across(place))[..., 0, :]
+        return full[..., self._in_record(params, full.shape[-1])]
+
+    def hessian(self, params: Params) -> FloatArray:
+        """Second derivative of :meth:`loglik` over the packed record: shape (..., n, n)."""
+        place = self.locate(params)
+        gradient = self._relative(derivatives.gradient, place)
+        matrix = self._relative(derivatives.hessian, place)
+        across = self._across(place)
+        full = np.swapaxes(across, -1, -2) @ matrix @ across
+        p, p_free = self.moments.basis.x.shape
+        full[..., p:, p:] += curvature(params, self.moments.basis, gradient[..., p_free:-1])
+        return self._profiled(full, params)
+
+    def observed_information(self, params: Params) -> FloatArray:
+        """Minus :meth:`hessian`."""
+        return -self.hessian(params)
+
+    def expected_information(self, params: Params) -> FloatArray:
+        """Expected information over the packed record, profiled parameters eliminated."""
+        place = self.locate(params)
+        matrix = self._relative(derivatives.information, place)
+        across = self._across(place)
+        return self._profiled(np.swapaxes(across, -1, -2) @ matrix @ across, params)
+
+    def beta(self, params: Params) -> FloatArray:
+        """The fixed effects (..., p): the record's, or the best ones where they are profiled."""
+        if params.beta is not None:
+            return params.beta
+        return self.moments.basis.beta(self.locate(params).point.beta)
+
+    def sigma2(self, params: Params) -> FloatArray | float:
+        """The residual variance: the record's, the held one, or the best one."""
+        return _scalar(self.locate(params).point.sigma2)
+
+    def natural(self, params: Params) -> NaturalParams:
+        """The full natural parameters at ``params``, profiled ones at their best values."""
+        place = self.locate(params)
+        scale = np.asarray(place.point.sigma2)[..., None, None]
+        standard = split_matrices(place.chart.delta, self.sizes, triangular=False)
+        psi = tuple(psi * scale for psi in self.moments.basis.psi(standard))
+        return NaturalParams(
+            psi=psi,
+            sigma2=place.point.sigma2,
+            beta=self.moments.basis.beta(place.point.beta),
+        )
+
+    def locate(self, params: Params) -> Located:
+        """Eliminate the groups at ``params`` and profile what the record leaves open."""
+        self._check(params)
+        where = chart(params, self.moments.basis)
+        q = sum(self.sizes)
+        D = (where.delta @ directions(self.sizes).T).reshape(*where.delta.shape[:-1], q, q)
+        done = eliminate(self.patterns, D)
+        C = done.products[..., :-1, :-1]
+        Xy = done.products[..., :-1, -1]
+        yy = done.products[..., -1, -1]
+        if where.beta is None:
+            beta = np.linalg.solve(C, Xy[..., None])[..., 0]
+            gap = np.zeros_like(Xy)
+            rss = yy - (beta * Xy).sum(axis=-1)
+        else:
+            beta = where.beta
+            gap = Xy - np.einsum("...ij,...j->...i", C, beta)
+            rss = yy - (beta * (Xy + gap)).sum(axis=-1)
+        m = self.degrees_of_freedom
+        if where.sigma2 is not None:
+            sigma2 = where.sigma2
+        elif self.held_sigma2 is not None:
+            sigma2 = np.full_like(rss, self.held_sigma2)
+        else:
+            sigma2 = rss / m
+        with np.errstate(invalid="ignore", divide="ignore"):
+            minus2 = m * np.log(2.0 * math.pi * sigma2) + done.log_det + rss / sigma2
+        minus2 = minus2 - self.moments.log_weights
+        if self.criterion is Criterion.REML:
+            minus2 = minus2 + np.linalg.slogdet(C)[1] - 2.0 * self.moments.basis.log_det_x
+        return Located(
+            chart=where,
+            elimination=done,
+            point=Point(beta=beta, sigma2=sigma2, rss=rss, gap=gap, C=C),
+            loglik=-0.5 * minus2,
+        )
+
+    def _relative(self, derivative: _Derivative, place: Located) -> FloatArray:
+        terms = group_terms(self.patterns, place.elimination)
+        return derivative(place.point, terms, self.criterion, self.degrees_of_freedom, self.sizes)
+
+    def _across(self, place: Located) -> FloatArray:
+        """Jacobian of (beta, delta, sigma2) by (beta, matrices, sigma2) of the record."""
+        x = self.moments.basis.x
+        where = place.chart
+        (p, p_free), n = x.shape, where.delta.shape[-1]
+        lead = np.broadcast_shapes(where.by_matrix.shape[:-2], where.by_sigma2.shape[:-1])
+        across = np.zeros((*lead, p_free + n + 1, p + n + 1))
+        across[..., :p_free, :p] = np.linalg.pinv(x)
+        across[..., p_free:-1, p:-1] = where.by_matrix
+        across[..., p_free:-1, -1] = where.by_sigma2
+        across[..., -1, -1] = 1.0
+        return across
+
+    def _in_record(self, params: Params, size: int) -> NDArray[np.bool_]:
+        """Which of (beta, matrices, sigma2) are in the packed record."""
+        kept = np.ones(size, dtype=bool)
+        kept[: len(self.moments.basis.x)] = params.beta is not None
+        kept[-1] = isinstance(params, NaturalParams)
+        return kept
+
+    def _profiled(self, matrix: FloatArray, params: Params) -> FloatArray:
+        """The Schur complement of the coordinates that the record leaves to be profiled."""
+        kept = self._in_record(params, matrix.shape[-1])
+        out = ~kept
+        if self.held_sigma2 is not None:
+            out[-1] = False
+        inner = matrix[..., kept, :][..., kept]
+        if not out.any():
+            return inner
+        across = matrix[..., out, :][..., kept]
+        correction = np.linalg.solve(matrix[..., out, :][..., out], across)
+        return inner - np.swapaxes(across, -1, -2) @ correction
+
+    def _check(self, params: Params) -> None:
+        if not isinstance(params, Params):
+            raise ParameterError(
+                "expected NaturalParams, ProfileParams or SquareRootParams, got "
+                f"{type(params).__name__}; the record's type says what its numbers mean"
+            )
+        sizes = tuple(matrix.shape[-1] for matrix in matrices_of(params))
+        if sizes != self.sizes:
+            raise ParameterError(
+                f"expected one matrix a random term, of sizes {self.sizes}, got sizes {sizes}"
+            )
+        p = len(self.moments.basis.x)
+        if params.beta is not None and params.beta.shape[-1] != p:
+            raise ParameterError(
+                f"expected beta with {p} fixed effects, got {params.beta.shape[-1]}"
+            )
+
+
+def ml(moments: Moments) -> Objective:
+    """The log-likelihood of the data behind ``moments``."""
+    return Objective(moments, collapse(moments), Criterion.ML)
+
+
+def reml(moments: Moments) -> Objective:
+    """The restricted log-likelihood of the data behind ``moments``."""
+    return Objective(moments, collapse(moments), Criterion.REML)
+
+
+def _scalar(value: FloatArray) -> FloatArray | float:
+    return float(value) if value.ndim == 0 else value

@@ -1,0 +1,115 @@
+"""Small dense matrices, many at once: the stack is the last axis, so that each step of a
+factorization is one operation on whole vectors.
+
+Shapes are ``(..., q, q, P)``: any leading axes, the matrix, and P matrices side by side.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+
+from lmmkit.records import FloatArray
+
+
+def cholesky(a: FloatArray) -> FloatArray:
+    """Lower factors L of ``a = L L'``, shape (..., q, q, P); NaN where ``a`` is not positive."""
+    factor = np.zeros_like(a)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for j in range(a.shape[-2]):
+            column = _column_less_earlier(a, factor, j)
+            factor[..., j:, j, :] = column / np.sqrt(column[..., :1, :])
+    return factor
+
+
+def semidefinite_cholesky(a: FloatArray, tolerance: float = 1e-11) -> FloatArray:
+    """Lower factors of positive semidefinite matrices, shape (..., q, q, P).
+
+    A pivot below ``tolerance`` times its diagonal element counts as zero and gives a zero column.
+    """
+    factor = np.zeros_like(a)
+    for j in range(a.shape[-2]):
+        column = _column_less_earlier(a, factor, j)
+        pivot = column[..., :1, :]
+        positive = pivot > tolerance * np.abs(a[..., j : j + 1, j, :])
+        root = np.sqrt(np.where(positive, pivot, 1.0))
+        factor[..., j:, j, :] = np.where(positive, column / root, 0.0)
+    return factor
+
+
+def _column_less_earlier(a: FloatArray, factor: FloatArray, j: int) -> FloatArray:
+    column = a[..., j:, j, :]
+    if j == 0:
+        return column
+    earlier: FloatArray = np.einsum(
+        "...ikp,...kp->...ip", factor[..., j:, :j, :], factor[..., j, :j, :]
+    )
+    return column - earlier
+
+
+def solve_lower(factor: FloatArray, b: FloatArray) -> FloatArray:
+    """``L^-1 b`` for b (..., q, r, P); rows whose diagonal element of L is zero come out zero."""
+    shape = np.broadcast_shapes(factor.shape[:-3], b.shape[:-3])
+    solution = np.empty(shape + b.shape[-3:])
+    for i in range(factor.shape[-2]):
+        row = b[..., i, :, :]
+        if i:
+            row = row - np.einsum(
+                "...kp,...krp->...rp", factor[..., i, :i, :], solution[..., :i, :, :]
+            )
+        pivot = factor[..., i, i, :]
+        inverse = np.divide(1.0, pivot, out=np.zeros_like(pivot), where=pivot != 0)
+        solution[..., i, :, :] = row * inverse[..., None, :]
+    return solution
+
+
+def gram(a: FloatArray, b: FloatArray) -> FloatArray:
+    """``sum over k, p of a[k, i, p] b[k, j, p]``: shape (..., i, j) from (..., k, i, P)."""
+    products: FloatArray = np.matmul(a, np.swapaxes(b, -1, -2))
+    return products.sum(axis=-3)
+
+
+@cache
+def duplication(q: int) -> FloatArray:
+    """D (q*q, q(q+1)/2) with ``vec(S) = D vech(S)``, vech being the lower triangle row by row."""
+    rows, columns = np.tril_indices(q)
+    matrix = np.zeros((q, q, len(rows)))
+    position = np.arange(len(rows))
+    matrix[rows, columns, position] = 1.0
+    matrix[columns, rows, position] = 1.0
+    return matrix.reshape(q * q, -1)
+
+
+def vech(a: FloatArray) -> FloatArray:
+    """The lower triangle of (..., q, q), row by row: shape (..., q(q+1)/2)."""
+    rows, columns = np.tril_indices(a.shape[-1])
+    return a[..., rows, columns]
+
+
+def lower(values: FloatArray, q: int) -> FloatArray:
+    """The lower triangular (..., q, q) whose :func:`vech` is ``values``."""
+    matrix = np.zeros((*values.shape[:-1], q, q))
+    rows, columns = np.tril_indices(q)
+    matrix[..., rows, columns] = values
+    return matrix
+
+
+def symmetric(values: FloatArray, q: int) -> FloatArray:
+    """The symmetric (..., q, q) whose :func:`vech` is ``values``."""
+    return (values @ duplication(q).T).reshape(*values.shape[:-1], q, q)
+
+
+def psd_factor(a: FloatArray) -> FloatArray:
+    """Lower factor, diagonal >= 0, of positive semidefinite (..., q, q), singular ones too."""
+    return semidefinite_cholesky(a[..., None], tolerance=1e-14)[..., 0]
+
+
+def block_diagonal(blocks: Sequence[FloatArray]) -> FloatArray:
+    """One square matrix with square ``blocks`` along its diagonal."""
+    matrix = np.zeros((sum(len(block) for block in blocks),) * 2)
+    start = 0
+    for block in blocks:
+        end = start + len(block)
+        matrix[start:end, start:end] = block
+        start = end
+    return matrix

@@ -1,0 +1,120 @@
+"""Standard coordinates: columns of X and Z made nearly orthonormal before anything is summed.
+
+Cross-products square a condition number: with a covariate measured as a year or a time stamp,
+``Z'Z`` of the raw columns has lost the digits that the likelihood needs. The columns are therefore
+recombined first, ``X_std = (X) B`` and ``Z_std = Z C``, and the response is taken as a residual, ``y -
+X beta0``. That is an exact change of coordinates of the same model,
+
+    beta = beta0 + B beta_std,      Psi = C Psi_std C',
+
+so it need not be computed from all rows: any well-conditioning B, C and beta0 serve.
+"""
+
+import numpy as np
+
+from lmmkit.design.blocks import GroupBlock
+from lmmkit.linalg import block_diagonal, duplication, vech
+from lmmkit.records import FloatArray, float_array, float_arrays, record
+
+_ENOUGH_ROWS = 20_000
+
+
+@record
+class Basis:
+    """The way from standard coordinates to the user's.
+
+    Attributes
+    ----------
+    origin : ndarray (..., p)
+        beta0.
+    x : ndarray (p, p_free)
+        B. Fewer columns than rows where fixed effects are held.
+    z : tuple of ndarray (q_k, q_k)
+        C of each random term, upper triangular.
+    log_det_x : float
+        ``log |det B|``; under REML the criterion refers to the columns that the user gave.
+    """
+
+    origin: FloatArray = float_array()
+    x: FloatArray = float_array(2)
+    z: tuple[FloatArray, ...] = float_arrays(2)
+    log_det_x: float = 0.0
+
+    def beta(self, standard: FloatArray) -> FloatArray:
+        """Fixed effects (..., p) in the user's coordinates."""
+        return self.origin + standard @ self.x.T
+
+    def standard_beta(self, beta: FloatArray) -> FloatArray:
+        """Fixed effects (..., p_free) in standard coordinates."""
+        shifted = beta - self.origin
+        return np.asarray(np.linalg.lstsq(self.x, shifted.T, rcond=None)[0]).T
+
+    def standard_psi(self, psi: tuple[FloatArray, ...]) -> tuple[FloatArray, ...]:
+        """``C^-1 Psi C^-T`` of each term."""
+        inverses = [np.linalg.inv(c) for c in self.z]
+        return tuple(c @ p @ c.T for c, p in zip(inverses, psi, strict=True))
+
+    def psi(self, standard: tuple[FloatArray, ...]) -> tuple[FloatArray, ...]:
+        """``C Psi_std C'`` of each term."""
+        return tuple(c @ p @ c.T for c, p in zip(self.z, standard, strict=True))
+
+    def standard_vech(self) -> FloatArray:
+        """The matrix that takes all terms' packed Psi to packed Psi_std."""
+        blocks = []
+        for c in self.z:
+            inverse = np.linalg.inv(c)
+            q = len(c)
+            images = np.kron(inverse, inverse) @ duplication(q)
+            blocks.append(vech(images.T.reshape(-1, q, q)).T)
+        return block_diagonal(blocks)
+
+
+def standard_basis(blocks: tuple[GroupBlock, ...]) -> Basis:
+    """A basis for the data of ``blocks``, from at most some twenty thousand of their rows."""
+    stride = max(1, sum(block.rows.size for block in blocks) // _ENOUGH_ROWS)
+    sampled = [_every(block, stride) for block in blocks]
+    y = np.concatenate([_flat(b.y, b.y.ndim - 2) for b in sampled], axis=-1)
+    X = np.concatenate([_flat(b.X, 0) for b in sampled])
+    x = _inverse_root(X)
+    standard = X @ x
+    return Basis(
+        origin=(y @ standard) @ x.T / max(len(X), 1),
+        x=x,
+        z=tuple(
+            _inverse_root(np.concatenate([_flat(b.Z[k], 0) for b in sampled]))
+            for k in range(len(blocks[0].Z))
+        ),
+        log_det_x=float(np.log(np.diagonal(x)).sum()),
+    )
+
+
+def _every(block: GroupBlock, stride: int) -> GroupBlock:
+    kept = slice(None, None, min(stride, max(1, len(block.rows))))
+    return GroupBlock(
+        y=block.y[..., kept, :],
+        X=block.X[kept],
+        Z=tuple(z[kept] for z in block.Z),
+        levels=tuple(codes[kept] for codes in block.levels),
+        rows=block.rows[kept],
+    )
+
+
+def _flat(stacked: FloatArray, axis: int) -> FloatArray:
+    """Merge the group axis ``axis`` with the row axis that follows it."""
+    return stacked.reshape(*stacked.shape[:axis], -1, *stacked.shape[axis + 2 :])
+
+
+def _inverse_root(columns: FloatArray) -> FloatArray:
+    """Upper triangular R^-1, diagonal > 0: ``columns R^-1`` has orthonormal columns times sqrt(n).
+
+    A column that depends on earlier ones (in a sample it may) is made orthogonal to these only.
+    """
+    n, k = columns.shape
+    scale = np.sqrt((columns**2).mean(axis=0)) if n else np.zeros(k)
+    scale = np.where(scale > 0, scale, 1.0)
+    padded = np.concatenate([columns / scale, np.zeros((max(k - n, 0), k))])
+    r = np.linalg.qr(padded, mode="r") / np.sqrt(max(n, 1))
+    r *= np.where(np.diagonal(r) < 0, -1.0, 1.0)[:, None]
+    dependent = np.diagonal(r) < 1e-9
+    r[dependent] = np.eye(k)[dependent]
+    return np.asarray(np.triu(np.linalg.inv(r)) / scale[:, None])

@@ -1,0 +1,115 @@
+"""From moments to what one evaluation of the likelihood reads: groups factored and collapsed.
+
+For group i let ``Z'Z = F F'``. The rows of Z enter only through F, and those of X and y only through
+``U = F^-1 Z'[X y]`` (their part inside the span of Z) and the cross-products of what lies outside it.
+Groups with equal F form a pattern. Every sum over the groups of a pattern is linear in the sum of
+``vec(U) vec(U)'``, whose rank is at most q (p + 1): so many stand-in groups replace them.
+"""
+
+import numpy as np
+
+from lmmkit.linalg import gram, semidefinite_cholesky, solve_lower
+from lmmkit.moments.moments import Moments
+from lmmkit.records import FloatArray, IntArray, adopt, float_array, int_array, record
+
+_FEW_MEMBERS = 2
+
+
+@record
+class Patterns:
+    """Groups collapsed to distinct patterns.
+
+    Attributes
+    ----------
+    factor : ndarray (q, q, P)
+        Lower factor F of Z'Z of each pattern.
+    count : ndarray (P,)
+        Number of groups of each pattern.
+    inside : ndarray (..., q, p + 1, K)
+        ``F^-1 Z'[X y]`` of the K groups or stand-ins.
+    pattern : ndarray (K,) of int32
+        The pattern of each of them; ``0 .. K - 1`` where K = P.
+    outside : ndarray (..., p + 1, p + 1)
+        Cross-products of [X y] outside the span of Z, over all groups.
+    """
+
+    factor: FloatArray = float_array(3)
+    count: FloatArray = float_array(1)
+    inside: FloatArray = float_array()
+    pattern: IntArray = int_array(1)
+    outside: FloatArray = float_array(None)
+
+    @property
+    def one_each(self) -> bool:
+        """Whether every pattern has exactly one group."""
+        return len(self.pattern) == len(self.count)
+
+
+def collapse(moments: Moments) -> Patterns:
+    """The patterns of ``moments``; equal patterns are found by exact equality of Z'Z."""
+    inside_xy = np.concatenate(
+        [
+            np.broadcast_to(moments.zx, (*moments.zy.shape, moments.zx.shape[-1])),
+            moments.zy[..., None],
+        ],
+        axis=-1,
+    )
+    first, pattern, count = _distinct(moments.zz)
+    factor = semidefinite_cholesky(np.ascontiguousarray(np.moveaxis(moments.zz[first], 0, -1)))
+    by_group = np.ascontiguousarray(np.moveaxis(inside_xy, -3, -1))
+    each = factor if len(first) == len(moments.zz) else factor[..., pattern]
+    inside = solve_lower(each, by_group)
+    outside = _all_cross_products(moments) - gram(inside, inside)
+    inside, pattern = _stand_ins(inside, pattern, count)
+    return Patterns(
+        factor=adopt(factor),
+        count=count,
+        inside=adopt(inside),
+        pattern=pattern,
+        outside=outside,
+    )
+
+
+def _all_cross_products(moments: Moments) -> FloatArray:
+    p = len(moments.xx)
+    products = np.empty((*moments.yy.shape, p + 1, p + 1))
+    products[..., :p, :p] = moments.xx
+    products[..., p, :p] = products[..., :p, p] = moments.xy
+    products[..., p, p] = moments.yy
+    return products
+
+
+def _distinct(zz: FloatArray) -> tuple[IntArray, IntArray, FloatArray]:
+    """First position, inverse and count of the distinct matrices of (m, q, q), by a hash of each."""
+    m, q, _ = zz.shape
+    rows, columns = np.tril_indices(q)
+    entries = zz[:, rows, columns]
+    irrational = np.sqrt(2.0 + np.arange(len(rows)))
+    key = entries @ irrational
+    _, first, inverse, count = np.unique(
+        key, return_index=True, return_inverse=True, return_counts=True
+    )
+    if len(first) == m or not np.array_equal(entries[first][inverse], entries):
+        each = np.arange(m, dtype=np.int32)
+        return each, each, np.ones(m)
+    return first.astype(np.int32), inverse.astype(np.int32), count.astype(np.float64)
+
+
+def _stand_ins(
+    inside: FloatArray, pattern: IntArray, count: FloatArray
+) -> tuple[FloatArray, IntArray]:
+    """At most q (p + 1) stand-ins a pattern, with the sums of ``vec(U) vec(U)'`` of its groups."""
+    *lead, q, r, m = inside.shape
+    if m < _FEW_MEMBERS * q * r * len(count):
+        return inside, pattern
+    order = np.argsort(pattern, kind="stable")
+    first = np.searchsorted(pattern[order], np.arange(len(count)))
+    vectors = inside.reshape(*lead, q * r, m)[..., order]
+    sums = np.empty((*lead, q * r, q * r, len(count)))
+    for i in range(q * r):
+        products = vectors[..., i : i + 1, :] * vectors[..., : i + 1, :]
+        sums[..., i, : i + 1, :] = np.add.reduceat(products, first, axis=-1)
+        sums[..., : i + 1, i, :] = sums[..., i, : i + 1, :]
+    roots = semidefinite_cholesky(sums, tolerance=1e-15)
+    stand_ins = np.moveaxis(roots, -2, -1).reshape(*lead, q, r, len(count) * q * r)
+    return stand_ins, np.repeat(np.arange(len(count), dtype=np.int32), q * r)

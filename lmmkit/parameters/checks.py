@@ -1,0 +1,104 @@
+"""What a parameter record must hold: shapes, signs, positive semidefinite matrices."""
+
+from typing import Any
+
+import attrs
+import numpy as np
+
+from lmmkit.errors import ParameterError
+from lmmkit.records import FloatArray, frozen_array, record
+
+_TOLERANCE = 1e-8
+
+
+@record
+class Layout:
+    """The shape of a model's parameter vector: what :func:`unpack` needs to cut it up.
+
+    Attributes
+    ----------
+    p : int or None
+        Number of fixed effects; None where beta is profiled out and not in the vector.
+    sizes : tuple of int
+        Number of effects q of each random term.
+    """
+
+    p: int | None
+    sizes: tuple[int, ...]
+
+
+def scalar_or_array(value: Any) -> FloatArray | float:
+    """A float, or a read-only array where there are leading axes."""
+    return float(value) if np.ndim(value) == 0 else frozen_array(value)
+
+
+def beta_field() -> Any:
+    """A field for beta (..., p), or None where beta is profiled out."""
+    return attrs.field(
+        default=None, converter=attrs.converters.optional(frozen_array), validator=_check_beta
+    )
+
+
+def _check_beta(record: Any, attribute: Any, beta: FloatArray | None) -> None:
+    name = type(record).__name__
+    if beta is None:
+        return
+    if beta.ndim < 1:
+        raise ParameterError(f"{name}.beta: expected a vector of fixed effects, got a scalar")
+    if not np.isfinite(beta).all():
+        raise ParameterError(f"{name}.beta: expected finite numbers, got {beta}")
+
+
+def matrices_field(*, triangular: bool) -> Any:
+    """A field for one matrix (..., q, q) a term: a covariance, or a lower triangular factor."""
+    return attrs.field(
+        converter=lambda values: tuple(frozen_array(value) for value in values),
+        validator=_check_factors if triangular else _check_covariances,
+    )
+
+
+def _check_shapes(record: Any, attribute: Any, matrices: tuple[FloatArray, ...]) -> None:
+    name = f"{type(record).__name__}.{attribute.name}"
+    for k, matrix in enumerate(matrices):
+        if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2]:
+            raise ParameterError(
+                f"{name}[{k}]: expected a square matrix (q, q), got shape {matrix.shape}"
+            )
+        if not np.isfinite(matrix).all():
+            raise ParameterError(f"{name}[{k}]: expected finite numbers, got\n{matrix}")
+
+
+def _check_covariances(record: Any, attribute: Any, matrices: tuple[FloatArray, ...]) -> None:
+    _check_shapes(record, attribute, matrices)
+    name = f"{type(record).__name__}.{attribute.name}"
+    for k, matrix in enumerate(matrices):
+        scale = np.sqrt(np.abs(np.diagonal(matrix, axis1=-2, axis2=-1)))
+        unit = np.where(scale == 0, 1.0, scale)
+        scaled = matrix / (unit[..., :, None] * unit[..., None, :])
+        if np.abs(scaled - np.swapaxes(scaled, -1, -2)).max(initial=0.0) > _TOLERANCE:
+            raise ParameterError(f"{name}[{k}]: expected a symmetric matrix, got\n{matrix}")
+        if np.linalg.eigvalsh(scaled).min(initial=0.0) < -_TOLERANCE:
+            raise ParameterError(
+                f"{name}[{k}]: expected a positive semidefinite matrix, got\n{matrix}\nwith a "
+                "negative eigenvalue; a correlation beyond 1 or a negative variance causes this"
+            )
+
+
+def _check_factors(record: Any, attribute: Any, matrices: tuple[FloatArray, ...]) -> None:
+    _check_shapes(record, attribute, matrices)
+    name = f"{type(record).__name__}.{attribute.name}"
+    for k, matrix in enumerate(matrices):
+        if np.triu(matrix, 1).any():
+            raise ParameterError(f"{name}[{k}]: expected a lower triangular matrix, got\n{matrix}")
+        if (np.diagonal(matrix, axis1=-2, axis2=-1) < 0).any():
+            raise ParameterError(
+                f"{name}[{k}]: expected a diagonal >= 0, got\n{matrix}\n; flip the column's sign"
+            )
+
+
+def check_sigma2(record: Any, attribute: Any, value: FloatArray | float) -> None:
+    """``sigma2`` is positive and finite."""
+    if not (np.isfinite(value).all() and np.all(np.asarray(value) > 0)):
+        raise ParameterError(
+            f"{type(record).__name__}.sigma2: expected a positive residual variance, got {value}"
+        )

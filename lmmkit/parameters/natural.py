@@ -1,0 +1,53 @@
+"""The natural parameterization: what users read."""
+
+from typing import Self
+
+import attrs
+
+from lmmkit.parameters.checks import (
+    Layout,
+    beta_field,
+    check_sigma2,
+    matrices_field,
+    scalar_or_array,
+)
+from lmmkit.parameters.packing import pack_parts, split_matrices
+from lmmkit.records import FloatArray, record
+
+
+@record
+class NaturalParams:
+    """Parameters of ``y ~ N(X beta, sigma2 I + Z Psi Z')``, in the units of the data.
+
+    Attributes
+    ----------
+    psi : tuple of ndarray (..., q_k, q_k)
+        Covariance of each term's random effects; singular matrices are legal.
+    sigma2 : float or ndarray (...)
+        Residual variance.
+    beta : ndarray (..., p) or None
+        Fixed effects; None means profiled out: the best beta for the rest.
+
+    Raises
+    ------
+    ParameterError
+        For a matrix that is not a covariance, a sigma2 that is not positive.
+    """
+
+    psi: tuple[FloatArray, ...] = matrices_field(triangular=False)
+    sigma2: FloatArray | float = attrs.field(converter=scalar_or_array, validator=check_sigma2)
+    beta: FloatArray | None = beta_field()
+
+    def pack(self) -> FloatArray:
+        """The vector (..., n): beta if it is there, lower triangles of psi, sigma2."""
+        return pack_parts(self.beta, self.psi, self.sigma2)
+
+    @classmethod
+    def unpack(cls, values: FloatArray, layout: Layout) -> Self:
+        """The record whose :meth:`pack` is ``values``."""
+        start = layout.p or 0
+        return cls(
+            psi=split_matrices(values[..., start:-1], layout.sizes, triangular=False),
+            sigma2=values[..., -1],
+            beta=None if layout.p is None else values[..., :start],
+        )

@@ -1,0 +1,41 @@
+"""The profile parameterization: covariances relative to a profiled residual variance."""
+
+from typing import Self
+
+from lmmkit.parameters.checks import Layout, beta_field, matrices_field
+from lmmkit.parameters.packing import pack_parts, split_matrices
+from lmmkit.records import FloatArray, record
+
+
+@record
+class ProfileParams:
+    """Parameters of ``y ~ N(X beta, sigma2 (I + Z Psi_rel Z'))`` with sigma2 profiled out.
+
+    Attributes
+    ----------
+    psi_rel : tuple of ndarray (..., q_k, q_k)
+        ``Psi / sigma2`` of each term; singular matrices are legal.
+    beta : ndarray (..., p) or None
+        Fixed effects; None means profiled out.
+
+    Raises
+    ------
+    ParameterError
+        For a matrix that is not a covariance.
+    """
+
+    psi_rel: tuple[FloatArray, ...] = matrices_field(triangular=False)
+    beta: FloatArray | None = beta_field()
+
+    def pack(self) -> FloatArray:
+        """The vector (..., n): beta if it is there, then the lower triangles of psi_rel."""
+        return pack_parts(self.beta, self.psi_rel, None)
+
+    @classmethod
+    def unpack(cls, values: FloatArray, layout: Layout) -> Self:
+        """The record whose :meth:`pack` is ``values``."""
+        start = layout.p or 0
+        return cls(
+            psi_rel=split_matrices(values[..., start:], layout.sizes, triangular=False),
+            beta=None if layout.p is None else values[..., :start],
+        )

@@ -1,0 +1,54 @@
+"""The square root parameterization: positive semidefinite by construction, for optimizers."""
+
+from typing import Self
+
+import numpy as np
+
+from lmmkit.parameters.checks import Layout, beta_field, matrices_field
+from lmmkit.parameters.packing import pack_parts, split_matrices
+from lmmkit.records import FloatArray, record
+
+
+@record
+class SquareRootParams:
+    """Parameters of ``y ~ N(X beta, sigma2 (I + Z T T' Z'))`` with sigma2 profiled out.
+
+    Attributes
+    ----------
+    factor : tuple of ndarray (..., q_k, q_k)
+        T, the relative covariance factor of each term: lower triangular, diagonal >= 0, zero
+        being legal.
+    beta : ndarray (..., p) or None
+        Fixed effects; None means profiled out.
+
+    Raises
+    ------
+    ParameterError
+        For a matrix that is not lower triangular or has a negative diagonal element.
+    """
+
+    factor: tuple[FloatArray, ...] = matrices_field(triangular=True)
+    beta: FloatArray | None = beta_field()
+
+    def pack(self) -> FloatArray:
+        """The vector (..., n): beta if it is there, then the lower triangles of the factors."""
+        return pack_parts(self.beta, self.factor, None)
+
+    @classmethod
+    def unpack(cls, values: FloatArray, layout: Layout) -> Self:
+        """The record of the vector ``values``.
+
+        Columns with a negative diagonal element change sign, which leaves ``T T'`` as it is: an
+        optimizer may step across zero.
+        """
+        start = layout.p or 0
+        factors = split_matrices(values[..., start:], layout.sizes, triangular=True)
+        return cls(
+            factor=tuple(_positive_diagonal(factor) for factor in factors),
+            beta=None if layout.p is None else values[..., :start],
+        )
+
+
+def _positive_diagonal(factor: FloatArray) -> FloatArray:
+    sign = np.where(np.diagonal(factor, axis1=-2, axis2=-1) < 0, -1.0, 1.0)
+    return factor * sign[..., None, :]
