@@ -13,6 +13,7 @@ from lmmkit.likelihood import derivatives
 from lmmkit.likelihood.charts import Chart, Params, chart, curvature, matrices_of
 from lmmkit.likelihood.derivatives import Criterion, Point, directions
 from lmmkit.likelihood.grouped import Elimination, GroupTerms, eliminate, group_terms
+from lmmkit.moments.basis import Basis
 from lmmkit.moments.collapse import Patterns, collapse
 from lmmkit.moments.moments import Moments
 from lmmkit.parameters.natural import NaturalParams
@@ -30,14 +31,14 @@ class Located:
 
     Attributes
     ----------
-    chart : Chart
+    delta : ndarray (..., n)
     elimination : Elimination
     point : Point
     loglik : ndarray (...)
         NaN where V is not positive definite.
     """
 
-    chart: Chart
+    delta: FloatArray = float_array()
     elimination: Elimination
     point: Point
     loglik: FloatArray = float_array(finite=False)
@@ -80,23 +81,34 @@ class Objective:
         used = len(self.moments.xx) if self.criterion is Criterion.REML else 0
         return self.moments.n_obs - used
 
+    def standardized(self) -> "Objective":
+        """The same objective, its parameters taken in the standard coordinates of the moments."""
+        old = self.moments.basis
+        identity = Basis(
+            origin=np.zeros((*old.origin.shape[:-1], old.x.shape[1])),
+            x=np.eye(old.x.shape[1]),
+            z=tuple(np.eye(q) for q in self.sizes),
+            log_det_x=old.log_det_x,
+        )
+        return attrs.evolve(self, moments=attrs.evolve(self.moments, basis=identity))
+
     def loglik(self, params: Params) -> FloatArray | float:
         """The log-likelihood; NaN where the marginal covariance is not positive definite."""
-        return _scalar(self.locate(params).loglik)
+        return _scalar(self._locate(params)[1].loglik)
 
     def score(self, params: Params) -> FloatArray:
         """Gradient of :meth:`loglik` over the packed record: shape (..., n)."""
-        place = self.locate(params)
-        gradient = self._relative(derivatives.gradient, place)
-        full = (gradient[..., None, :] @ self._across(place))[..., 0, :]
+        where, place = self._locate(params)
+        gradient = self.derivative(derivatives.gradient, place)
+        full = (gradient[..., None, :] @ self._across(where))[..., 0, :]
         return full[..., self._in_record(params, full.shape[-1])]
 
     def hessian(self, params: Params) -> FloatArray:
         """Second derivative of :meth:`loglik` over the packed record: shape (..., n, n)."""
-        place = self.locate(params)
-        gradient = self._relative(derivatives.gradient, place)
-        matrix = self._relative(derivatives.hessian, place)
-        across = self._across(place)
+        where, place = self._locate(params)
+        gradient = self.derivative(derivatives.gradient, place)
+        matrix = self.derivative(derivatives.hessian, place)
+        across = self._across(where)
         full = np.swapaxes(across, -1, -2) @ matrix @ across
         p, p_free = self.moments.basis.x.shape
         full[..., p:, p:] += curvature(params, self.moments.basis, gradient[..., p_free:-1])
@@ -108,26 +120,26 @@ class Objective:
 
     def expected_information(self, params: Params) -> FloatArray:
         """Expected information over the packed record, profiled parameters eliminated."""
-        place = self.locate(params)
-        matrix = self._relative(derivatives.information, place)
-        across = self._across(place)
+        where, place = self._locate(params)
+        matrix = self.derivative(derivatives.information, place)
+        across = self._across(where)
         return self._profiled(np.swapaxes(across, -1, -2) @ matrix @ across, params)
 
     def beta(self, params: Params) -> FloatArray:
         """The fixed effects (..., p): the record's, or the best ones where they are profiled."""
         if params.beta is not None:
             return params.beta
-        return self.moments.basis.beta(self.locate(params).point.beta)
+        return self.moments.basis.beta(self._locate(params)[1].point.beta)
 
     def sigma2(self, params: Params) -> FloatArray | float:
         """The residual variance: the record's, the held one, or the best one."""
-        return _scalar(self.locate(params).point.sigma2)
+        return _scalar(self._locate(params)[1].point.sigma2)
 
     def natural(self, params: Params) -> NaturalParams:
         """The full natural parameters at ``params``, profiled ones at their best values."""
-        place = self.locate(params)
+        where, place = self._locate(params)
         scale = np.asarray(place.point.sigma2)[..., None, None]
-        standard = split_matrices(place.chart.delta, self.sizes, triangular=False)
+        standard = split_matrices(place.delta, self.sizes, triangular=False)
         psi = tuple(psi * scale for psi in self.moments.basis.psi(standard))
         return NaturalParams(
             psi=psi,
@@ -135,51 +147,56 @@ class Objective:
             beta=self.moments.basis.beta(place.point.beta),
         )
 
-    def locate(self, params: Params) -> Located:
-        """Eliminate the groups at ``params`` and profile what the record leaves open."""
+    def _locate(self, params: Params) -> tuple[Chart, Located]:
         self._check(params)
         where = chart(params, self.moments.basis)
+        place = self.locate_relative(where.delta, where.beta, where.sigma2)
+        return where, place
+
+    def locate_relative(
+        self,
+        delta: FloatArray,
+        beta: FloatArray | None = None,
+        sigma2: FloatArray | None = None,
+    ) -> Located:
+        """Eliminate the groups at packed relative covariances ``delta``, in standard coordinates."""
         q = sum(self.sizes)
-        D = (where.delta @ directions(self.sizes).T).reshape(*where.delta.shape[:-1], q, q)
+        D = (delta @ directions(self.sizes).T).reshape(*delta.shape[:-1], q, q)
         done = eliminate(self.patterns, D)
         C = done.products[..., :-1, :-1]
         Xy = done.products[..., :-1, -1]
         yy = done.products[..., -1, -1]
-        if where.beta is None:
+        if beta is None:
             beta = np.linalg.solve(C, Xy[..., None])[..., 0]
             gap = np.zeros_like(Xy)
             rss = yy - (beta * Xy).sum(axis=-1)
         else:
-            beta = where.beta
             gap = Xy - np.einsum("...ij,...j->...i", C, beta)
             rss = yy - (beta * (Xy + gap)).sum(axis=-1)
         m = self.degrees_of_freedom
-        if where.sigma2 is not None:
-            sigma2 = where.sigma2
-        elif self.held_sigma2 is not None:
-            sigma2 = np.full_like(rss, self.held_sigma2)
-        else:
-            sigma2 = rss / m
+        if sigma2 is None:
+            held = self.held_sigma2
+            sigma2 = rss / m if held is None else np.full_like(rss, held)
         with np.errstate(invalid="ignore", divide="ignore"):
             minus2 = m * np.log(2.0 * math.pi * sigma2) + done.log_det + rss / sigma2
         minus2 = minus2 - self.moments.log_weights
         if self.criterion is Criterion.REML:
             minus2 = minus2 + np.linalg.slogdet(C)[1] - 2.0 * self.moments.basis.log_det_x
         return Located(
-            chart=where,
+            delta=delta,
             elimination=done,
             point=Point(beta=beta, sigma2=sigma2, rss=rss, gap=gap, C=C),
             loglik=-0.5 * minus2,
         )
 
-    def _relative(self, derivative: _Derivative, place: Located) -> FloatArray:
+    def derivative(self, derivative: _Derivative, place: Located) -> FloatArray:
+        """One of :mod:`lmmkit.likelihood.derivatives` at ``place``: over (beta, delta, sigma2)."""
         terms = group_terms(self.patterns, place.elimination)
         return derivative(place.point, terms, self.criterion, self.degrees_of_freedom, self.sizes)
 
-    def _across(self, place: Located) -> FloatArray:
+    def _across(self, where: Chart) -> FloatArray:
         """Jacobian of (beta, delta, sigma2) by (beta, matrices, sigma2) of the record."""
         x = self.moments.basis.x
-        where = place.chart
         (p, p_free), n = x.shape, where.delta.shape[-1]
         lead = np.broadcast_shapes(where.by_matrix.shape[:-2], where.by_sigma2.shape[:-1])
         across = np.zeros((*lead, p_free + n + 1, p + n + 1))

@@ -1,0 +1,87 @@
+"""Whether an optimum is one: data that a person or a program can read."""
+
+import numpy as np
+
+from lmmkit.likelihood.objective import Objective
+from lmmkit.optimize.evaluate import (
+    Score,
+    differentiate,
+    evaluate,
+    fisher_information,
+    observed_hessian,
+    pack,
+)
+from lmmkit.optimize.step import Status
+from lmmkit.parameters.square_root import SquareRootParams
+from lmmkit.records import record
+
+_SCORE_BELOW = 1e-4
+_FLAT = 1e-7
+
+
+@record
+class Certificate:
+    """What holds at the parameters of an optimum.
+
+    Attributes
+    ----------
+    status : Status
+        Its value is the sentence to read.
+    converged : bool
+        Whether the status is CONVERGED.
+    score_norm : float
+        ``sqrt(score' I^-1 score)`` with I the expected information of the factors: the distance to
+        the optimum in standard errors, as the score estimates it.
+    inertia : tuple of int
+        Numbers of positive, zero and negative eigenvalues of minus the Hessian over the factors. At a
+        maximum none is negative; a zero one belongs to a direction along a singular covariance.
+    singular : tuple of int
+        Positions of the random terms whose covariance is singular, on the boundary.
+    """
+
+    status: Status
+    converged: bool
+    score_norm: float
+    inertia: tuple[int, int, int]
+    singular: tuple[int, ...]
+
+    def __str__(self) -> str:
+        text = self.status.value
+        if self.inertia[2]:
+            text += f" It is a saddle point: {self.inertia[2]} direction(s) lead upwards."
+        if self.singular:
+            text += " The covariance of the random effects is singular: it is on the boundary."
+        return text
+
+
+def certify(objective: Objective, params: SquareRootParams, status: Status) -> Certificate:
+    """The certificate of ``params``, whatever it was that led there."""
+    score = differentiate(objective, evaluate(objective, pack(params)))
+    singular = tuple(
+        k for k, factor in enumerate(params.factor) if (np.diagonal(factor) == 0.0).any()
+    )
+    inertia = _inertia(objective, score)
+    distance = _distance(objective, score)
+    if distance > _SCORE_BELOW and status is Status.CONVERGED:
+        status = Status.STALLED
+    if distance <= _SCORE_BELOW and status in (Status.STALLED, Status.FINISHED):
+        status = Status.CONVERGED
+    converged = status is Status.CONVERGED and inertia[2] == 0
+    return Certificate(status, converged, distance, inertia, singular)
+
+
+def _distance(objective: Objective, score: Score) -> float:
+    information = fisher_information(objective, score)
+    solution = np.linalg.lstsq(information, score.score, rcond=1e-12)[0]
+    return float(np.sqrt(max(score.score @ solution, 0.0)))
+
+
+def _inertia(objective: Objective, score: Score) -> tuple[int, int, int]:
+    curvature = -observed_hessian(objective, score)
+    scale = np.sqrt(np.maximum(np.diagonal(fisher_information(objective, score)), 1e-300))
+    values = np.linalg.eigvalsh(curvature / np.outer(scale, scale))
+    return (
+        int((values > _FLAT).sum()),
+        int((np.abs(values) <= _FLAT).sum()),
+        int((values < -_FLAT).sum()),
+    )

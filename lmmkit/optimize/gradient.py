@@ -1,0 +1,129 @@
+"""Gradient steps: a direction, a metric and a line search make a step."""
+
+import numpy as np
+
+from lmmkit.likelihood.objective import Objective
+from lmmkit.optimize import directions
+from lmmkit.optimize.directions import BetaFormula, Slope
+from lmmkit.optimize.evaluate import (
+    CONVERGED_BELOW,
+    Score,
+    score_norm,
+    unpack,
+    usable_start,
+)
+from lmmkit.optimize.line_search import LineSearch, armijo, strong_wolfe
+from lmmkit.optimize.metrics import Metric, euclidean
+from lmmkit.optimize.step import Report, Status, Step
+from lmmkit.parameters.square_root import SquareRootParams
+from lmmkit.records import FloatArray, optional_float_array, record
+
+
+@record
+class GradientState:
+    """What a gradient step remembers: where it is, and the slope before."""
+
+    score: Score
+    count: int = 0
+    previous_score: FloatArray | None = optional_float_array(1)
+    previous_ascent: FloatArray | None = optional_float_array(1)
+    previous_direction: FloatArray | None = optional_float_array(1)
+
+
+def gradient_step(
+    name: str,
+    beta: BetaFormula,
+    metric: Metric,
+    line_search: LineSearch,
+    iterations: int | None = None,
+) -> Step:
+    """The step that moves along ``z + beta d_old``, where ``z`` is the score in ``metric``.
+
+    It has converged when the expected gain is zero to working precision: ``score' M^-1 score`` below
+    1e-12, M being the metric, which is a distance of 1e-6 standard errors in the Fisher metric.
+
+    Parameters
+    ----------
+    name : str
+    beta : callable
+        A formula of :mod:`lmmkit.optimize.directions`.
+    metric : callable
+    line_search : callable
+    iterations : int, optional
+        Finished after so many; None runs to convergence.
+    """
+
+    def init(objective: Objective, params: SquareRootParams) -> GradientState:
+        return GradientState(usable_start(objective, params, name))
+
+    def update(
+        objective: Objective, params: SquareRootParams, state: GradientState
+    ) -> tuple[SquareRootParams, GradientState, Report]:
+        score = state.score
+        ascent = np.linalg.solve(metric(objective, score), score.score)
+        decrement = float(np.sqrt(max(score.score @ ascent, 0.0)))
+        if decrement <= CONVERGED_BELOW:
+            return params, state, _report(objective, score, Status.CONVERGED, decrement)
+        direction = _direction(score, ascent, state)
+        move = line_search(objective, score, direction)
+        if move.score is None and state.previous_direction is not None:
+            direction = ascent
+            move = line_search(objective, score, direction)
+        if move.score is None:
+            return params, state, _report(objective, score, Status.STALLED, decrement)
+        after = GradientState(move.score, state.count + 1, score.score, ascent, direction)
+        status = Status.FINISHED if after.count == iterations else Status.RUNNING
+        report = _report(objective, move.score, status, None, move.length)
+        return unpack(objective, move.score.value.x), after, report
+
+    def _direction(score: Score, ascent: FloatArray, state: GradientState) -> FloatArray:
+        if (
+            state.previous_score is None
+            or state.previous_ascent is None
+            or state.previous_direction is None
+        ):
+            return ascent
+        slope = Slope(
+            score.score,
+            state.previous_score,
+            ascent,
+            state.previous_ascent,
+            state.previous_direction,
+        )
+        direction = ascent + beta(slope) * state.previous_direction
+        return direction if direction @ score.score > 0 else ascent
+
+    def _report(
+        objective: Objective,
+        score: Score,
+        status: Status,
+        norm: float | None,
+        length: float = float("nan"),
+    ) -> Report:
+        norm = score_norm(objective, score.score) if norm is None else norm
+        return Report(status, name, score.value.loglik, norm, length)
+
+    return Step(name, init, update)
+
+
+def steepest_descent(
+    iterations: int | None = None,
+    *,
+    metric: Metric = euclidean,
+    line_search: LineSearch | None = None,
+) -> Step:
+    """Steepest descent of -2 loglik; in the ``fisher`` metric this is Fisher scoring."""
+    search = armijo() if line_search is None else line_search
+    return gradient_step("steepest_descent", directions.zero, metric, search, iterations)
+
+
+def conjugate_gradient(
+    iterations: int | None = None,
+    *,
+    beta: BetaFormula = directions.polak_ribiere,
+    metric: Metric = euclidean,
+    line_search: LineSearch | None = None,
+) -> Step:
+    """Nonlinear conjugate gradient; in the ``fisher`` metric this is preconditioned."""
+    search = strong_wolfe() if line_search is None else line_search
+    return gradient_step("conjugate_gradient", beta, metric, search, iterations)

@@ -1,0 +1,39 @@
+"""Metrics: the matrix that turns a gradient into a direction of ascent."""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import numpy as np
+
+from lmmkit.likelihood.objective import Objective
+from lmmkit.optimize.evaluate import Score, fisher_information, observed_hessian
+from lmmkit.records import FloatArray
+
+Metric: TypeAlias = Callable[[Objective, Score], FloatArray]
+"""``metric(objective, score)`` is a positive definite (n, n) matrix."""
+
+_RIDGE = 1e-10
+
+
+def euclidean(objective: Objective, score: Score) -> FloatArray:
+    """The identity times m: the score's own scale, so that a unit step is about the right one."""
+    return objective.degrees_of_freedom * np.eye(len(score.score))
+
+
+def fisher(objective: Objective, score: Score) -> FloatArray:
+    """The expected information: steepest ascent in it is Fisher scoring."""
+    return _positive(fisher_information(objective, score))
+
+
+def newton(objective: Objective, score: Score) -> FloatArray:
+    """Minus the Hessian where that is positive definite, the expected information elsewhere."""
+    observed = -observed_hessian(objective, score)
+    smallest = np.linalg.eigvalsh(observed)[:1]
+    positive = smallest.size == 0 or smallest[0] > _RIDGE * np.abs(observed).max()
+    return observed if positive else fisher(objective, score)
+
+
+def _positive(matrix: FloatArray) -> FloatArray:
+    """A multiple of the diagonal is added, small beside it: flat directions stay where they are."""
+    diagonal = np.diagonal(matrix)
+    return matrix + np.diag(_RIDGE * (diagonal + diagonal.max(initial=0.0)))

@@ -1,0 +1,156 @@
+"""The one loop: from an objective and a strategy to an optimum."""
+
+from collections.abc import Callable
+
+import attrs
+import numpy as np
+import polars as pl
+
+from lmmkit.errors import ArgumentError, StrategyError
+from lmmkit.likelihood.objective import Objective
+from lmmkit.linalg import psd_factor
+from lmmkit.optimize.certificate import Certificate, certify
+from lmmkit.optimize.evaluate import evaluate, pack
+from lmmkit.optimize.presets import default_strategy
+from lmmkit.optimize.step import Report, Status, Step
+from lmmkit.parameters.convert import to_profile, to_square_root
+from lmmkit.parameters.profile import ProfileParams
+from lmmkit.parameters.square_root import SquareRootParams
+from lmmkit.records import FloatArray, record
+
+_ZERO_VARIANCE = 1e-6
+_NO_LOSS = 1e-10
+
+
+@record
+class Optimum:
+    """Where a strategy ended, whether or not it converged.
+
+    Attributes
+    ----------
+    params : SquareRootParams
+        With the best beta for them.
+    loglik : float
+    certificate : Certificate
+    trace : polars.DataFrame
+        One row an iteration: iteration, step, loglik, score_norm, step_length.
+    """
+
+    params: SquareRootParams
+    loglik: float
+    certificate: Certificate
+    trace: pl.DataFrame
+
+
+def maximize(
+    objective: Objective,
+    strategy: Step | None = None,
+    start: SquareRootParams | None = None,
+    *,
+    max_iterations: int = 10_000,
+    progress: Callable[[int, Report], None] | None = None,
+) -> Optimum:
+    """Maximize the (restricted) log-likelihood over the random effects' covariances.
+
+    Parameters
+    ----------
+    objective : Objective
+    strategy : Step, optional
+        By default :func:`~lmmkit.optimize.presets.default_strategy`.
+    start : SquareRootParams, optional
+        By default covariances of the size of the residual variance.
+    max_iterations : int
+    progress : callable (iteration, report), optional
+        Called after every iteration.
+
+    Returns
+    -------
+    Optimum
+        Always: one that did not converge says so in its certificate.
+
+    Raises
+    ------
+    StrategyError
+        Where the strategy cannot work on this objective; before the first iteration.
+    """
+    strategy = default_strategy() if strategy is None else strategy
+    if not isinstance(strategy, Step):
+        raise StrategyError(f"expected a strategy such as chain(em(3), ...), got {strategy!r}")
+    if max_iterations < 1:
+        raise ArgumentError(f"max_iterations: expected at least 1, got {max_iterations}")
+    standard = objective.standardized()
+    params = standard_start(objective) if start is None else _standardize(objective, start)
+    reports: list[Report] = []
+    if objective.sizes:
+        state = strategy.init(standard, params)
+        for iteration in range(1, max_iterations + 1):
+            params, state, report = strategy.update(standard, params, state)
+            reports.append(report)
+            if progress is not None:
+                progress(iteration, report)
+            if report.status is not Status.RUNNING:
+                break
+    else:
+        value = evaluate(standard, np.zeros(0))
+        reports.append(Report(Status.CONVERGED, "closed form", value.loglik, 0.0))
+    ended = reports[-1].status
+    status = Status.OUT_OF_ITERATIONS if ended is Status.RUNNING else ended
+    params = _at_boundary(standard, params)
+    certificate = certify(standard, params, status)
+    restored = _restore(objective, params)
+    return Optimum(
+        params=attrs.evolve(restored, beta=objective.beta(restored)),
+        loglik=evaluate(standard, pack(params)).loglik,
+        certificate=certificate,
+        trace=_trace(reports),
+    )
+
+
+def standard_start(objective: Objective) -> SquareRootParams:
+    """Random effects that contribute as much variance as the residual does, uncorrelated."""
+    return SquareRootParams(tuple(np.eye(q) / np.sqrt(q) for q in objective.sizes))
+
+
+def _standardize(objective: Objective, params: SquareRootParams) -> SquareRootParams:
+    objective.loglik(params)
+    psi = objective.moments.basis.standard_psi(to_profile(params).psi_rel)
+    return to_square_root(ProfileParams(psi))
+
+
+def _restore(objective: Objective, params: SquareRootParams) -> SquareRootParams:
+    return to_square_root(ProfileParams(objective.moments.basis.psi(to_profile(params).psi_rel)))
+
+
+def _at_boundary(objective: Objective, params: SquareRootParams) -> SquareRootParams:
+    """Covariances that are nearly singular made exactly so, where that costs nothing.
+
+    The standard coordinates make this a comparison with the residual variance.
+    """
+    if not params.factor:
+        return params
+    snapped = SquareRootParams(tuple(_snap(factor) for factor in params.factor))
+    before = evaluate(objective, pack(params)).loglik
+    after = evaluate(objective, pack(snapped)).loglik
+    return snapped if after >= before - _NO_LOSS * (1.0 + abs(before)) else params
+
+
+def _snap(factor: FloatArray) -> FloatArray:
+    left, values, _ = np.linalg.svd(factor)
+    small = values < _ZERO_VARIANCE * max(1.0, values[0])
+    if not small.any():
+        return factor
+    kept = left * np.where(small, 0.0, values)
+    return psd_factor(kept @ kept.T)
+
+
+def _trace(reports: list[Report]) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "iteration": range(1, len(reports) + 1),
+            "step": [report.step for report in reports],
+            "loglik": [report.loglik for report in reports],
+            "score_norm": [report.score_norm for report in reports],
+            "step_length": [report.step_length for report in reports],
+        },
+        schema_overrides={"iteration": pl.Int64},
+    )
