@@ -1,7 +1,20 @@
 """Designs: from a frame or from arrays to the matrices of a model."""
 
+from lmmkit.design.arrays import build_design_from_arrays
 from lmmkit.design.blocks import GroupBlock
 from lmmkit.design.build import build_design
 from lmmkit.design.design import Design, DroppedRows, RandomTerm
+from lmmkit.design.group import group
+from lmmkit.design.rows import DesignRows, design_rows
 
-__all__ = ["Design", "DroppedRows", "GroupBlock", "RandomTerm", "build_design"]
+__all__ = [
+    "Design",
+    "DesignRows",
+    "DroppedRows",
+    "GroupBlock",
+    "RandomTerm",
+    "build_design",
+    "build_design_from_arrays",
+    "design_rows",
+    "group",
+]

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from lmmkit.design.checks import check_response, check_size, check_terms, check_weights
+from lmmkit.design.checks import check_response, check_size, check_terms, positive
 from lmmkit.design.design import Design, RandomTerm
 from lmmkit.design.encoding import Encoder, Encoding, term_columns
-from lmmkit.design.frames import as_frame, keep_rows, kind_of, select, side_column
+from lmmkit.design.frames import as_frame, keep_rows, kept_numbers, kind_of, select, side_column
 from lmmkit.design.groups import check_groupable, find_groups
 from lmmkit.design.rank import independent_columns
 from lmmkit.errors import DataError
@@ -64,10 +64,10 @@ def build_design(
     columns = select(frame, dict.fromkeys(variables + grouping), f"the formula {model.text!r}")
     for name in grouping:
         check_groupable(columns[name])
-    sides = {"weights": side_column(weights, "weights", frame)}
-    sides["offset"] = side_column(offset, "offset", frame)
+    prior = side_column(weights, "weights", frame)
+    shift = side_column(offset, "offset", frame)
 
-    used = columns | {name: series for name, series in sides.values() if name is not None}
+    used = columns | dict(side for side in (prior, shift) if side)
     rows, dropped = keep_rows(used, frame.height, missing)
     n = frame.height if rows is None else len(rows)
     if rows is None:
@@ -75,35 +75,40 @@ def build_design(
     else:
         columns = {name: series.gather(rows) for name, series in columns.items()}
 
-    encoder = Encoder({name: columns[name] for name in dict.fromkeys(variables)}, n)
+    _check_response_kind(model, columns)
+    encoder = Encoder({name: columns[name] for name in dict.fromkeys(variables)}, rows)
     y = _response(model, columns, encoder)
-    full = adopt(encoder.matrix(model.fixed))
-    kept = independent_columns(full)
+    full = encoder.matrix(model.fixed)
     full_names = encoder.names(model.fixed)
+    kept = independent_columns(full)
     names = tuple(full_names[i] for i in kept)
-    terms, groups = [], []
-    for bar in model.random:
-        group, codes = find_groups(bar.factors, columns)
-        groups.append(group)
-        Z = full if bar.effects == model.fixed else adopt(encoder.matrix(bar.effects))
-        terms.append(
-            RandomTerm(bar.group, encoder.names(bar.effects), Z, adopt(codes), group.labels)
+    groups = {bar.factors: find_groups(bar.factors, columns) for bar in model.random}
+    terms = tuple(
+        RandomTerm(
+            group=bar.group,
+            Z=encoder.matrix(bar.effects),
+            names=encoder.names(bar.effects),
+            codes=groups[bar.factors][1],
+            levels=groups[bar.factors][0].labels,
         )
-    side = {role: _side(*pair, rows, n) for role, pair in sides.items()}
-    if side["weights"] is not None:
-        check_weights(side["weights"], str(sides["weights"][0]))
-    total_offset = _sum([encoder.matrix(text)[:, 0] for text in offsets], side["offset"])
+        for bar in model.random
+    )
+    prior_weights = None if prior is None else positive(kept_numbers(prior[1], rows), prior[0])
+    total_offset = _sum(
+        [encoder.matrix(text)[:, 0] for text in offsets],
+        None if shift is None else kept_numbers(shift[1], rows),
+    )
     check_response(y, total_offset, model.response)
     check_size(n, names)
-    check_terms(terms, n, side["weights"])
+    check_terms(terms, n, prior_weights)
     offset_source = offset if isinstance(offset, str) else None if offset is None else ""
     return Design(
         y=y,
         X=full if len(kept) == full.shape[1] else adopt(full[:, kept]),
         x_names=names,
-        terms=tuple(terms),
+        terms=terms,
         rows=adopt(rows),
-        weights=side["weights"],
+        weights=prior_weights,
         offset=total_offset,
         response=model.response,
         dropped=dropped,
@@ -114,20 +119,24 @@ def build_design(
             specs=encoder.specs,
             states=encoder.states,
             kinds=encoder.kinds,
-            groups=tuple(groups),
+            groups=tuple(groups[bar.factors][0] for bar in model.random),
             kept=tuple(kept.tolist()),
             offset=offset_source,
         ),
     )
 
 
-def _response(model: ModelFormula, columns: dict[str, pl.Series], encoder: Encoder) -> FloatArray:
-    series = columns.get(model.response)
+def _check_response_kind(model: ModelFormula, columns: dict[str, pl.Series]) -> None:
+    series = columns.get(model.response.strip("`"))
     if series is not None and kind_of(series.dtype) != "number":
         raise DataError(
-            f"the response {model.response!r} is {series.dtype}; expected numbers; cast it, for "
-            f"example pl.col({model.response!r}).cast(pl.Float64)"
+            f"the response {series.name!r} is {series.dtype}; expected numbers; cast it, for "
+            f"example pl.col({series.name!r}).cast(pl.Float64)"
         )
+
+
+def _response(model: ModelFormula, columns: dict[str, pl.Series], encoder: Encoder) -> FloatArray:
+    series = columns.get(model.response.strip("`"))
     if series is not None:
         return adopt(series.cast(pl.Float64).to_numpy())
     matrix = encoder.matrix(model.response)
@@ -138,13 +147,6 @@ def _response(model: ModelFormula, columns: dict[str, pl.Series], encoder: Encod
             "several responses one by one"
         )
     return adopt(matrix[:, 0])
-
-
-def _side(name: str | None, series: pl.Series | None, rows: Any, n: int) -> FloatArray | None:
-    if series is None:
-        return None
-    values = series if len(series) == n else series.gather(rows)
-    return adopt(values.cast(pl.Float64).to_numpy())
 
 
 def _sum(parts: list[FloatArray], last: FloatArray | None) -> FloatArray | None:

@@ -58,11 +58,12 @@ def check_size(n_rows: int, names: Sequence[str]) -> None:
         )
 
 
-def check_weights(weights: FloatArray, name: str) -> None:
-    """Weights are positive: a row of weight zero carries no information."""
+def positive(weights: FloatArray, name: str) -> FloatArray:
+    """The weights, which must be positive: a row of weight zero carries no information."""
     wrong = np.flatnonzero(~(weights > 0))
     if wrong.size:
         raise DataError(
             f"the weights {name!r} must be positive; {wrong.size} are not, the first of them "
             f"{weights[wrong[0]]:g}; drop the rows whose weight is zero"
         )
+    return weights

@@ -7,7 +7,8 @@ import polars as pl
 
 from lmmkit.design.frames import kind_of, variable
 from lmmkit.design.groups import GroupLevels
-from lmmkit.records import FloatArray, record
+from lmmkit.errors import DataError
+from lmmkit.records import FloatArray, IntArray, adopt, record
 
 if TYPE_CHECKING:
     from formulaic import ModelSpec
@@ -47,13 +48,14 @@ class Encoder:
     Parameters
     ----------
     columns : mapping of str to polars.Series
-    n_rows : int
+    rows : ndarray of int32
+        Positions of the rows in the user's frame.
     fitted : Encoding, optional
         The state to build with; without it the state is learned from the columns.
     """
 
     def __init__(
-        self, columns: Mapping[str, pl.Series], n_rows: int, fitted: Encoding | None = None
+        self, columns: Mapping[str, pl.Series], rows: IntArray, fitted: Encoding | None = None
     ) -> None:
         from lmmkit.design.materializer import PolarsMaterializer
 
@@ -63,7 +65,7 @@ class Encoder:
         self._matrices: dict[str, FloatArray] = {}
         self.kinds = {name: kind_of(series.dtype) for name, series in columns.items()}
         data = {name: variable(series) for name, series in columns.items()}
-        self._materializer = PolarsMaterializer(data, n_rows, self.states)
+        self._materializer = PolarsMaterializer(data, rows, self.states)
 
     def matrix(self, text: str) -> FloatArray:
         """The columns of a right-hand side such as ``1 + x``; the same array for the same text."""
@@ -72,12 +74,19 @@ class Encoder:
 
         if text not in self._matrices:
             spec = self._fitted.specs[text] if self._fitted else new_spec(part(text).terms)
-            self._matrices[text], self.specs[text] = self._materializer.matrix(spec)
+            matrix, self.specs[text] = self._materializer.matrix(spec)
+            self._matrices[text] = adopt(matrix)
         return self._matrices[text]
 
     def names(self, text: str) -> tuple[str, ...]:
         """The names of the columns of a part already built."""
-        return tuple(self.specs[text].column_names)
+        names = tuple(self.specs[text].column_names)
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise DataError(
+                f"two columns of {text!r} are both named {twice!r}; rename a column of the frame"
+            )
+        return names
 
 
 def term_columns(spec: "ModelSpec", kept: Sequence[int]) -> tuple[tuple[str, tuple[int, ...]], ...]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from lmmkit.design.design import DroppedRows
 from lmmkit.errors import ArgumentError, ColumnNotFoundError, DataError
-from lmmkit.records import IntArray
+from lmmkit.records import FloatArray, IntArray, adopt
 
 
 def as_frame(data: Any) -> pl.DataFrame:
@@ -76,18 +77,16 @@ def variable(series: pl.Series) -> NDArray[np.float64] | pl.Series:
     )
 
 
-def side_column(
-    value: Any, role: str, frame: pl.DataFrame
-) -> tuple[str, pl.Series] | tuple[None, None]:
+def side_column(value: Any, role: str, frame: pl.DataFrame) -> tuple[str, pl.Series] | None:
     """The weights or the offset as a column: given by name, or as an array over the rows."""
     if value is None:
-        return None, None
+        return None
     if isinstance(value, str):
         name, series = value, select(frame, [value], role)[value]
     else:
-        name = role
+        name = f"{role} array"
         try:
-            series = pl.Series(role, value if isinstance(value, pl.Series) else np.asarray(value))
+            series = pl.Series(name, value if isinstance(value, pl.Series) else np.asarray(value))
         except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
             raise DataError(
                 f"{role}: expected a column name or one number a row, "
@@ -101,6 +100,12 @@ def side_column(
     if not series.dtype.is_numeric():
         raise DataError(f"{role}: expected numbers, but {name!r} is {series.dtype}; cast it")
     return name, series
+
+
+def kept_numbers(series: pl.Series, rows: IntArray) -> FloatArray:
+    """The numbers of a column in the rows kept, read-only."""
+    kept = series if len(series) == len(rows) else series.gather(rows)
+    return adopt(kept.cast(pl.Float64).to_numpy())
 
 
 def keep_rows(
@@ -140,7 +145,7 @@ def _gaps(name: str, series: pl.Series) -> NDArray[np.bool_] | None:
     """Where ``series`` is null or NaN; None when nowhere."""
     if series.dtype.is_float():
         total = series.sum()
-        if not series.null_count() and np.isfinite(total):
+        if not series.null_count() and isfinite(total):
             return None
         infinite = series.is_infinite().fill_null(False)
         if infinite.any():

@@ -4,6 +4,7 @@ Formulaic loads pandas, so this module is imported when a design is first built.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -15,7 +16,6 @@ from formulaic.utils.stateful_transforms import stateful_transform
 from numpy.typing import NDArray
 
 from lmmkit.errors import DataError
-from lmmkit.records import FloatArray
 
 
 class Coded(NamedTuple):
@@ -26,7 +26,7 @@ class Coded(NamedTuple):
     levels: Sequence[Any] | None
 
 
-def C(  # noqa: N802
+def C(
     data: Any,
     contrasts: Any = None,
     *,
@@ -55,10 +55,7 @@ def cut(data: NDArray[np.float64], breaks: Sequence[float], right: bool = True) 
         raise DataError("cut(): expected the break points as a list, such as cut(x, [0, 10, 20])")
     breaks = sorted(float(b) for b in breaks)
     sides = ("(", "]") if right else ("[", ")")
-    labels = [
-        f"{sides[0]}{low:g}, {high:g}{sides[1]}"
-        for low, high in zip(breaks[:-1], breaks[1:], strict=True)
-    ]
+    labels = [f"{sides[0]}{low:g}, {high:g}{sides[1]}" for low, high in pairwise(breaks)]
     position = np.searchsorted(breaks, data, side="left" if right else "right") - 1
     outside = np.flatnonzero((position < 0) | (position >= len(labels)))
     if outside.size:
@@ -69,7 +66,7 @@ def cut(data: NDArray[np.float64], breaks: Sequence[float], right: bool = True) 
     return pl.Series(labels).gather(position).cast(pl.Enum(labels))
 
 
-@stateful_transform
+@stateful_transform  # type: ignore[untyped-decorator]
 def ns(
     x: NDArray[np.float64],
     df: int | None = None,
@@ -107,7 +104,9 @@ def ns(
     for outside, end in ((x < low, low), (x > high, high)):
         basis[outside] += np.outer(x[outside] - end, spline(end, nu=1))
     return FactorValues(
-        dict(enumerate((basis[:, 1:] @ natural).T)), kind="numerical", format="{name}[{field}]"
+        dict(enumerate((basis[:, 1:] @ natural).T, start=1)),
+        kind="numerical",
+        format="{name}[{field}]",
     )
 
 

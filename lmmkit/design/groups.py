@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from lmmkit.design.frames import kind_of
 from lmmkit.errors import DataError
-from lmmkit.records import IntArray, record
+from lmmkit.records import IntArray, adopt, record
 
 _LABEL = pl.String
+_LARGE = 300_000
 
 
 def levels_and_codes(series: pl.Series) -> tuple[pl.Series, IntArray]:
@@ -26,8 +27,13 @@ def levels_and_codes(series: pl.Series) -> tuple[pl.Series, IntArray]:
         return dtype.categories.gather(used).alias(series.name), codes  # type: ignore[attr-defined]
     if kind_of(dtype) == "text":
         series = series.cast(_LABEL)
+        if len(series) > _LARGE:
+            counts = series.to_frame("level").group_by("level").agg(pl.len())
+            levels = counts["level"].sort().alias(series.name)
+            return levels, match_levels(series, levels)
         levels = series.unique().sort()
-        return levels, _positions(series, levels)
+        codes = series.cast(pl.Enum(levels)).to_physical().to_numpy()
+        return levels, codes.astype(np.int32)
     physical = series.cast(pl.UInt8) if dtype == pl.Boolean else series.to_physical()
     used, codes = _compact(physical)
     return pl.Series(series.name, used, dtype=physical.dtype).cast(dtype), codes
@@ -35,9 +41,13 @@ def levels_and_codes(series: pl.Series) -> tuple[pl.Series, IntArray]:
 
 def match_levels(series: pl.Series, levels: pl.Series) -> IntArray:
     """Each row's position among ``levels``, -1 where its value is not one of them."""
-    if levels.dtype == _LABEL:
-        series = series.cast(_LABEL)
-    found = series.to_frame("level").join(
+    if kind_of(series.dtype) != kind_of(levels.dtype):
+        raise DataError(
+            f"the values are {kind_of(series.dtype)}, the levels {kind_of(levels.dtype)}; "
+            "make them the same"
+        )
+    comparable = series.cast(levels.dtype, strict=False)
+    found = comparable.to_frame("level").join(
         pl.DataFrame({"level": levels, "code": np.arange(len(levels), dtype=np.int32)}),
         on="level",
         how="left",
@@ -95,7 +105,7 @@ def find_groups(
         levels.append(inner)
         pairs.append(pair)
     labels = labels.alias(":".join(names))
-    return GroupLevels(tuple(names), tuple(levels), tuple(pairs), labels), codes
+    return GroupLevels(tuple(names), tuple(levels), tuple(pairs), labels), adopt(codes)
 
 
 def match_groups(groups: GroupLevels, columns: Mapping[str, pl.Series]) -> IntArray:
@@ -107,10 +117,6 @@ def match_groups(groups: GroupLevels, columns: Mapping[str, pl.Series]) -> IntAr
         joined[(codes < 0) | (inner_codes < 0)] = -1
         codes = match_levels(pl.Series(joined), pl.Series(pair))
     return codes
-
-
-def _positions(series: pl.Series, levels: pl.Series) -> IntArray:
-    return series.cast(pl.Enum(levels)).to_physical().to_numpy().astype(np.int32)
 
 
 def _compact(series: pl.Series) -> tuple[NDArray[np.int64], IntArray]:

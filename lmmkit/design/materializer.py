@@ -5,7 +5,6 @@ Formulaic loads pandas, so this module is imported when a design is first built.
 
 import inspect
 from collections.abc import Mapping, Sequence
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from lmmkit.design.functions import FUNCTIONS, Coded
 from lmmkit.design.groups import levels_and_codes, match_levels
 from lmmkit.errors import DataError, FormulaError, LmmkitError
 from lmmkit.formula.expressions import read_expression
-from lmmkit.records import FloatArray
+from lmmkit.records import FloatArray, IntArray
 
 
 class _LevelColumn:
@@ -36,13 +35,14 @@ class _LevelColumn:
         return self.weights[self.codes]
 
 
-class PolarsMaterializer(FormulaMaterializer):  # type: ignore[misc]
+class PolarsMaterializer(FormulaMaterializer):
     """Formulaic's materializer over float64 arrays and Polars factors without missing values.
 
     Parameters
     ----------
     data : mapping of str to ndarray or polars.Series
-    n_rows : int
+    rows : ndarray of int32
+        Positions of the rows in the user's frame, for messages.
     states : dict
         What center(), poly(), bs() and the like learned, by expression; filled while fitting.
     """
@@ -52,9 +52,9 @@ class PolarsMaterializer(FormulaMaterializer):  # type: ignore[misc]
     REGISTER_OUTPUTS: Sequence[str] = ("numpy",)
 
     def __init__(
-        self, data: Mapping[str, Any], n_rows: int, states: dict[str, dict[str, Any]]
+        self, data: Mapping[str, Any], rows: IntArray, states: dict[str, dict[str, Any]]
     ) -> None:
-        self.n_rows, self.states = n_rows, states
+        self.rows, self.states = rows, states
         super().__init__(data)
 
     @override
@@ -63,7 +63,8 @@ class PolarsMaterializer(FormulaMaterializer):  # type: ignore[misc]
 
     @override
     @classmethod
-    def SUPPORTS_INPUT(cls, data: Any) -> bool:  # noqa: N802
+    def SUPPORTS_INPUT(cls, data: Any) -> bool:
+        """Formulaic never picks this class for other users' data."""
         return False
 
     def matrix(self, spec: ModelSpec) -> tuple[FloatArray, ModelSpec]:
@@ -102,7 +103,7 @@ class PolarsMaterializer(FormulaMaterializer):  # type: ignore[misc]
         elif isinstance(value, np.ndarray):
             is_number = value.dtype.kind in "iuf"
             value = value.astype(np.float64, copy=False) if is_number else pl.Series(value)
-        if not isinstance(value, np.ndarray | pl.Series) or len(value) != self.n_rows:
+        if not isinstance(value, np.ndarray | pl.Series) or len(value) != len(self.rows):
             raise DataError(f"{expr} does not give one value a row")
         return value
 
@@ -132,14 +133,26 @@ class PolarsMaterializer(FormulaMaterializer):  # type: ignore[misc]
         reduced_rank: bool = False,
     ) -> dict[str, Any]:
         try:
-            columns = super()._encode_evaled_factor(factor, spec, drop_rows, reduced_rank)
+            columns: dict[str, Any] = super()._encode_evaled_factor(
+                factor, spec, drop_rows, reduced_rank
+            )
         except DataError as error:
             raise DataError(f"{factor.expr}: {error}") from error
         if factor.factor.eval_method is Factor.EvalMethod.PYTHON:
             for name, values in columns.items():
                 if isinstance(values, np.ndarray):
-                    _check_finite(name, values)
+                    self._check_finite(name, values)
         return columns
+
+    def _check_finite(self, name: str, values: FloatArray) -> None:
+        if np.isfinite(values.sum()):
+            return
+        wrong = np.flatnonzero(~np.isfinite(values))
+        if wrong.size:
+            raise DataError(
+                f"{name} is {values[wrong[0]]} in {wrong.size} rows without missing values, first "
+                f"in row {self.rows[wrong[0]]}; change the expression, or leave these rows out"
+            )
 
     @override
     def _encode_constant(
@@ -231,7 +244,7 @@ class PolarsMaterializer(FormulaMaterializer):  # type: ignore[misc]
     def _combine_columns(
         self, cols: Sequence[tuple[str, Any]], spec: ModelSpec, drop_rows: Sequence[int]
     ) -> FloatArray:
-        matrix = np.empty((self.n_rows, len(cols)))
+        matrix = np.empty((len(self.rows), len(cols)))
         for position, (_, values) in enumerate(cols):
             matrix[:, position] = values
         return matrix
@@ -272,14 +285,3 @@ def _contrasts(wanted: Any) -> Contrasts:
     if inspect.isclass(wanted) and issubclass(wanted, Contrasts):
         return wanted()
     return wanted if isinstance(wanted, Contrasts) else CustomContrasts(wanted)
-
-
-def _check_finite(name: str, values: FloatArray) -> None:
-    if np.isfinite(values.sum()):
-        return
-    wrong = np.flatnonzero(~np.isfinite(values))
-    if wrong.size:
-        raise DataError(
-            f"{name} is {values[wrong[0]]} in {wrong.size} of {len(values)} complete rows, first "
-            f"in the {wrong[0] + 1}th; change the expression, or leave these rows out"
-        )

@@ -45,8 +45,8 @@ def _expression_columns(expr: str) -> Iterable[str]:
         near = get_close_matches(name, FUNCTIONS, n=1)
         raise FormulaError(
             f"{expr!r} calls {name}(), which is no function of formulas; "
-            + (f"did you mean {near[0]}()? " if near else "")
-            + "Compute the column in the frame first"
+            + (f"did you mean {near[0]}()? Otherwise " if near else "")
+            + "compute the column in the frame first"
         )
     for name, column in expression.columns.items():
         if name not in ("np", "contr"):

@@ -32,7 +32,7 @@ def independent_columns(X: FloatArray) -> NDArray[np.intp]:
     R = np.zeros((0, p))
     scale = np.maximum(np.abs(X).max(axis=0, initial=0.0), np.finfo(float).tiny)
     for start in range(0, len(X), _CHUNK):
-        R = np.linalg.qr(np.vstack([R, X[start : start + _CHUNK] / scale]), mode="r")
+        R = np.asarray(np.linalg.qr(np.vstack([R, X[start : start + _CHUNK] / scale]), mode="r"))
     return _in_order(R)
 
 

@@ -17,7 +17,7 @@ from lmmkit.errors import FormulaError
 BARS = ("|", "||")
 
 
-class RandomPart(Term):  # type: ignore[misc]
+class RandomPart(Term):
     """One parenthesized random term; opaque, so that no formula operator can take it apart."""
 
     def __init__(self, effects: Iterable[Term], groups: Iterable[Term], bar: str) -> None:
@@ -67,7 +67,7 @@ def offset_argument(term: Term) -> str | None:
     return None
 
 
-class _Resolver(DefaultOperatorResolver):  # type: ignore[misc]
+class _Resolver(DefaultOperatorResolver):
     @property
     def operators(self) -> list[Operator]:
         kept = [op for op in super().operators if op.symbol != "|"]
@@ -90,7 +90,7 @@ class _Resolver(DefaultOperatorResolver):  # type: ignore[misc]
         return kept + bars
 
 
-class _Parser(DefaultFormulaParser):  # type: ignore[misc]
+class _Parser(DefaultFormulaParser):
     """Adds the implicit intercept after ``~`` and at the start of every random term."""
 
     def get_tokens_from_formula(

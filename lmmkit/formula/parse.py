@@ -57,7 +57,9 @@ def _parse(text: str) -> ModelFormula:
     sides = terms_of(text)
     if "lhs" not in sides._structure:
         raise FormulaError(f"formula {text!r} has no response; write one to the left of '~'")
-    fixed, random, offsets = [], [], []
+    fixed: list[Term] = []
+    random: list[BarTerm] = []
+    offsets: list[str] = []
     for term in sides.rhs:
         argument = offset_argument(term)
         if isinstance(term, RandomPart):
