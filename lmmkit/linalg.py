@@ -105,11 +105,11 @@ def psd_factor(a: FloatArray) -> FloatArray:
 
 
 def block_diagonal(blocks: Sequence[FloatArray]) -> FloatArray:
-    """One square matrix with square ``blocks`` along its diagonal."""
-    matrix = np.zeros((sum(len(block) for block in blocks),) * 2)
-    start = 0
+    """One matrix with ``blocks`` along its diagonal."""
+    matrix = np.zeros((sum(len(b) for b in blocks), sum(b.shape[1] for b in blocks)))
+    row = column = 0
     for block in blocks:
-        end = start + len(block)
-        matrix[start:end, start:end] = block
-        start = end
+        rows, columns = block.shape
+        matrix[row : row + rows, column : column + columns] = block
+        row, column = row + rows, column + columns
     return matrix

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from lmmkit.errors import ParameterError
 from lmmkit.likelihood import derivatives
 from lmmkit.likelihood.charts import Chart, Params, chart, curvature, matrices_of
+from lmmkit.likelihood.constraints import Constraint, Hold
 from lmmkit.likelihood.derivatives import Criterion, Point, directions
 from lmmkit.likelihood.grouped import Elimination, GroupTerms, eliminate, group_terms
 from lmmkit.moments.basis import Basis
@@ -63,17 +64,30 @@ class Objective:
     criterion : Criterion
     held_sigma2 : float or None
         A residual variance that is known: then it is not profiled.
+    held : tuple of Constraint
+        Equalities that :func:`~lmmkit.optimize.run.maximize` observes.
     """
 
     moments: Moments
     patterns: Patterns
     criterion: Criterion
-    held_sigma2: float | None = attrs.field(default=None)
+    held_sigma2: float | None = None
+    held: tuple[Constraint, ...] = ()
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Number of effects of each random term."""
+        """Number of effects of each random term, those left out that are held at zero."""
         return self.moments.sizes
+
+    @property
+    def free(self) -> NDArray[np.bool_]:
+        """Which of the packed natural parameters, beta included, are estimated and not held."""
+        basis = self.moments.basis
+        psi = [(c @ c.T != 0)[np.tril_indices(len(c))] for c in basis.z]
+        mask = np.concatenate([(basis.x != 0).any(axis=1), *psi, [self.held_sigma2 is None]])
+        for constraint in self.held:
+            mask[constraint.index if isinstance(constraint, Hold) else constraint.covariance] = False
+        return mask
 
     @property
     def degrees_of_freedom(self) -> int:
@@ -232,10 +246,11 @@ class Objective:
                 "expected NaturalParams, ProfileParams or SquareRootParams, got "
                 f"{type(params).__name__}; the record's type says what its numbers mean"
             )
+        expected = tuple(len(c) for c in self.moments.basis.z)
         sizes = tuple(matrix.shape[-1] for matrix in matrices_of(params))
-        if sizes != self.sizes:
+        if sizes != expected:
             raise ParameterError(
-                f"expected one matrix a random term, of sizes {self.sizes}, got sizes {sizes}"
+                f"expected one matrix a random term, of sizes {expected}, got sizes {sizes}"
             )
         p = len(self.moments.basis.x)
         if params.beta is not None and params.beta.shape[-1] != p:

@@ -30,7 +30,8 @@ class Basis:
     x : ndarray (p, p_free)
         B. Fewer columns than rows where fixed effects are held.
     z : tuple of ndarray (q_k, q_k)
-        C of each random term, upper triangular.
+        C of each random term, upper triangular; fewer columns than rows where effects are held
+        at zero.
     log_det_x : float
         ``log |det B|``; under REML the criterion refers to the columns that the user gave.
     """
@@ -51,7 +52,7 @@ class Basis:
 
     def standard_psi(self, psi: tuple[FloatArray, ...]) -> tuple[FloatArray, ...]:
         """``C^-1 Psi C^-T`` of each term."""
-        inverses = [np.linalg.inv(c) for c in self.z]
+        inverses = [np.linalg.pinv(c) for c in self.z]
         return tuple(c @ p @ c.T for c, p in zip(inverses, psi, strict=True))
 
     def psi(self, standard: tuple[FloatArray, ...]) -> tuple[FloatArray, ...]:
@@ -60,13 +61,14 @@ class Basis:
 
     def standard_vech(self) -> FloatArray:
         """The matrix that takes all terms' packed Psi to packed Psi_std."""
-        blocks = []
-        for c in self.z:
-            inverse = np.linalg.inv(c)
-            q = len(c)
-            images = np.kron(inverse, inverse) @ duplication(q)
-            blocks.append(vech(images.T.reshape(-1, q, q)).T)
-        return block_diagonal(blocks)
+        return block_diagonal([congruence(np.linalg.pinv(c)) for c in self.z])
+
+
+def congruence(c: FloatArray) -> FloatArray:
+    """The matrix that takes ``vech(S)`` to ``vech(c S c')``."""
+    rows, columns = c.shape
+    images = np.kron(c, c) @ duplication(columns)
+    return vech(images.T.reshape(-1, rows, rows)).T
 
 
 def standard_basis(blocks: tuple[GroupBlock, ...]) -> Basis:

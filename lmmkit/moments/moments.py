@@ -153,7 +153,18 @@ def change_basis(moments: Moments, basis: Basis) -> Moments:
     old = moments.basis
     x = np.linalg.solve(old.x, basis.x)
     z = block_diagonal([np.linalg.solve(a, b) for a, b in zip(old.z, basis.z, strict=True)])
-    shift = old.standard_beta(basis.origin)
+    return recombine(moments, x, z, old.standard_beta(basis.origin), moments.sizes, basis)
+
+
+def recombine(
+    moments: Moments,
+    x: FloatArray,
+    z: FloatArray,
+    shift: FloatArray,
+    sizes: tuple[int, ...],
+    basis: Basis,
+) -> Moments:
+    """Moments of the columns ``X x`` and ``Z z``, and of the response ``y - X shift``."""
     xy = moments.xy - shift @ moments.xx
     yy = moments.yy - (shift * (moments.xy + xy)).sum(axis=-1)
     zy = moments.zy - np.einsum("mqp,...p->...mq", moments.zx, shift)
@@ -167,7 +178,6 @@ def change_basis(moments: Moments, basis: Basis) -> Moments:
         zz=z.T @ moments.zz @ z,
         zx=z.T @ moments.zx @ x,
         zy=zy @ z,
-        sizes=moments.sizes,
+        sizes=sizes,
         basis=basis,
     )
-

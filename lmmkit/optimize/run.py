@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import attrs
 import numpy as np
 import polars as pl
 
@@ -10,10 +9,12 @@ from lmmkit.errors import ArgumentError, StrategyError
 from lmmkit.likelihood.objective import Objective
 from lmmkit.linalg import psd_factor
 from lmmkit.optimize.certificate import Certificate, certify
+from lmmkit.optimize.constrained import maximize_subject_to
 from lmmkit.optimize.evaluate import evaluate, pack
 from lmmkit.optimize.presets import default_strategy
 from lmmkit.optimize.step import Report, Status, Step
 from lmmkit.parameters.convert import to_profile, to_square_root
+from lmmkit.parameters.natural import NaturalParams
 from lmmkit.parameters.profile import ProfileParams
 from lmmkit.parameters.square_root import SquareRootParams
 from lmmkit.records import FloatArray, record
@@ -29,7 +30,9 @@ class Optimum:
     Attributes
     ----------
     params : SquareRootParams
-        With the best beta for them.
+        With beta.
+    natural : NaturalParams
+        The same place, with sigma2; held entries are exact.
     loglik : float
     certificate : Certificate
     trace : polars.DataFrame
@@ -37,6 +40,7 @@ class Optimum:
     """
 
     params: SquareRootParams
+    natural: NaturalParams
     loglik: float
     certificate: Certificate
     trace: pl.DataFrame
@@ -73,11 +77,14 @@ def maximize(
     StrategyError
         Where the strategy cannot work on this objective; before the first iteration.
     """
+    given = strategy is not None
     strategy = default_strategy() if strategy is None else strategy
     if not isinstance(strategy, Step):
         raise StrategyError(f"expected a strategy such as chain(em(3), ...), got {strategy!r}")
     if max_iterations < 1:
         raise ArgumentError(f"max_iterations: expected at least 1, got {max_iterations}")
+    if objective.held:
+        return _maximize_held(objective, given, start, max_iterations, progress)
     standard = objective.standardized()
     params = standard_start(objective) if start is None else _standardize(objective, start)
     reports: list[Report] = []
@@ -97,12 +104,43 @@ def maximize(
     status = Status.OUT_OF_ITERATIONS if ended is Status.RUNNING else ended
     params = _at_boundary(standard, params)
     certificate = certify(standard, params, status)
-    restored = _restore(objective, params)
+    natural = objective.natural(_restore(objective, params))
     return Optimum(
-        params=attrs.evolve(restored, beta=objective.beta(restored)),
+        params=to_square_root(natural),
+        natural=natural,
         loglik=evaluate(standard, pack(params)).loglik,
         certificate=certificate,
         trace=_trace(reports),
+    )
+
+
+def _maximize_held(
+    objective: Objective,
+    strategy_given: bool,
+    start: SquareRootParams | None,
+    max_iterations: int,
+    progress: Callable[[int, Report], None] | None,
+) -> Optimum:
+    if strategy_given:
+        raise StrategyError(
+            "entries of Psi are held, on the natural scale: that is a nonlinear constraint on the "
+            "factors, over which strategies move. Leave strategy out: constrained Newton is used"
+        )
+    standard = standard_start(objective) if start is None else _standardize(objective, start)
+    natural = objective.natural(_restore(objective, standard))
+    found = maximize_subject_to(
+        objective, objective.held, natural, max_iterations=max_iterations, progress=progress
+    )
+    last = found.reports[-1]
+    params = to_square_root(found.natural)
+    singular = tuple(k for k, t in enumerate(params.factor) if (np.diagonal(t) == 0.0).any())
+    converged = last.status is Status.CONVERGED and found.inertia[2] == 0
+    return Optimum(
+        params=params,
+        natural=found.natural,
+        loglik=found.loglik,
+        certificate=Certificate(last.status, converged, last.score_norm, found.inertia, singular),
+        trace=_trace(list(found.reports)),
     )
 
 

@@ -1,0 +1,143 @@
+"""Fit a model: the composition of the pipeline's public functions, and the record it returns."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import polars as pl
+
+from lmmkit.design import build_design, group
+from lmmkit.design.design import Design
+from lmmkit.errors import DataError
+from lmmkit.formula.terms import ModelFormula
+from lmmkit.likelihood.derivatives import Criterion
+from lmmkit.likelihood.objective import Objective, ml, reml as restricted
+from lmmkit.likelihood.hold import hold
+from lmmkit.moments import cross_products
+from lmmkit.optimize.certificate import Certificate
+from lmmkit.optimize.run import Optimum, maximize
+from lmmkit.optimize.step import Report, Step
+from lmmkit.parameters.convert import to_profile
+from lmmkit.parameters.natural import NaturalParams
+from lmmkit.parameters.profile import ProfileParams
+from lmmkit.parameters.square_root import SquareRootParams
+from lmmkit.records import record
+
+
+@record
+class Fit:
+    """A fitted model: what the inference functions take.
+
+    Attributes
+    ----------
+    design : Design
+    objective : Objective
+        The (restricted) log-likelihood that was maximized, in the user's coordinates.
+    optimum : Optimum
+        Estimates, log-likelihood, certificate and trace.
+    """
+
+    design: Design
+    objective: Objective
+    optimum: Optimum
+
+    @property
+    def natural(self) -> NaturalParams:
+        """The estimates: beta, Psi of each random term, sigma2, in the units of the data."""
+        return self.optimum.natural
+
+    @property
+    def profile(self) -> ProfileParams:
+        """The estimates relative to sigma2."""
+        return to_profile(self.natural)
+
+    @property
+    def square_root(self) -> SquareRootParams:
+        """The estimates as relative covariance factors."""
+        return self.optimum.params
+
+    @property
+    def loglik(self) -> float:
+        """The maximum of the log-likelihood, the restricted one under REML."""
+        return self.optimum.loglik
+
+    @property
+    def reml(self) -> bool:
+        """Whether the restricted likelihood was maximized."""
+        return self.objective.criterion is Criterion.REML
+
+    @property
+    def certificate(self) -> Certificate:
+        """Whether, and how well, the fit converged."""
+        return self.optimum.certificate
+
+    @property
+    def trace(self) -> pl.DataFrame:
+        """One row an iteration."""
+        return self.optimum.trace
+
+
+def fit(
+    formula: str | ModelFormula,
+    frame: Any,
+    *,
+    reml: bool = True,
+    strategy: Step | None = None,
+    fixed: Mapping[Any, Any] | None = None,
+    weights: Any = None,
+    offset: Any = None,
+    missing: str = "drop",
+    progress: Callable[[int, Report], None] | None = None,
+) -> Fit:
+    """Fit a linear mixed-effects model by (restricted) maximum likelihood.
+
+    Parameters
+    ----------
+    formula : str or ModelFormula
+        lme4's syntax: ``"Weight ~ Time + (Time | Pig)"``.
+    frame : polars.DataFrame
+    reml : bool
+        Restricted maximum likelihood, or maximum likelihood.
+    strategy : Step, optional
+        How to optimize; :func:`~lmmkit.optimize.presets.default_strategy` by default.
+    fixed : mapping, optional
+        Parameters held at values on the natural scale, see :func:`hold`.
+    weights, offset : str or array, optional
+        Column names, or one value a row of the frame. The residual variance of a row is
+        ``sigma2 / weight``; the offset is a part of the mean that is known.
+    missing : {"drop", "raise"}
+        What to do with rows that have missing values.
+    progress : callable (iteration, report), optional
+        Called after every iteration.
+
+    Returns
+    -------
+    Fit
+        Whether or not it converged: see ``Fit.certificate``.
+
+    Raises
+    ------
+    LmmkitError
+        A subclass that says what is wrong with the formula, the data or an argument.
+    """
+    design = build_design(formula, frame, weights=weights, offset=offset, missing=missing)
+    return fit_design(design, reml=reml, strategy=strategy, fixed=fixed, progress=progress)
+
+
+def fit_design(
+    design: Design,
+    *,
+    reml: bool = True,
+    strategy: Step | None = None,
+    fixed: Mapping[Any, Any] | None = None,
+    progress: Callable[[int, Report], None] | None = None,
+) -> Fit:
+    """:func:`fit` from a design, however it was built."""
+    if design.y.ndim != 1:
+        raise DataError(
+            f"expected one response, got an array of shape {design.y.shape}: fit one at a time"
+        )
+    moments = cross_products(group(design))
+    objective = restricted(moments) if reml else ml(moments)
+    if fixed:
+        objective = hold(objective, design, fixed)
+    return Fit(design, objective, maximize(objective, strategy, progress=progress))
