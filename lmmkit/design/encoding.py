@@ -62,6 +62,7 @@ class Encoder:
         self.states = fitted.states if fitted else {}
         self.specs: dict[str, Any] = {}
         self._fitted = fitted
+        self._levels: dict[str, Any] = {}
         self._matrices: dict[str, FloatArray] = {}
         self.kinds = {name: kind_of(series.dtype) for name, series in columns.items()}
         data = {name: variable(series) for name, series in columns.items()}
@@ -73,7 +74,11 @@ class Encoder:
         from lmmkit.design.plan import part
 
         if text not in self._matrices:
-            spec = self._fitted.specs[text] if self._fitted else new_spec(part(text).terms)
+            spec = (
+                self._fitted.specs[text]
+                if self._fitted
+                else new_spec(part(text).terms, self._levels)
+            )
             matrix, self.specs[text] = self._materializer.matrix(spec)
             self._matrices[text] = adopt(matrix)
         return self._matrices[text]

@@ -59,7 +59,8 @@ def match_levels(series: pl.Series, levels: pl.Series) -> IntArray:
 def check_groupable(series: pl.Series) -> None:
     """Raise unless the column can be a grouping factor."""
     dtype = series.dtype
-    if dtype.is_integer() or kind_of(dtype) in ("text", "true/false") or dtype.is_temporal():
+    small_integer = dtype.is_integer() and not str(dtype).endswith("128")
+    if small_integer or kind_of(dtype) in ("text", "true/false", "date"):
         return
     raise DataError(
         f"the grouping factor {series.name!r} is {dtype}; expected whole numbers, text, "
@@ -124,13 +125,16 @@ def _compact(series: pl.Series) -> tuple[NDArray[np.int64], IntArray]:
     values = series.to_numpy()
     low, high = int(series.min()), int(series.max())  # type: ignore[arg-type]
     if high - low < 4 * len(values) + 1024:
-        if low != 0:
-            values = np.subtract(values, low, dtype=np.int64)
+        wide = np.uint64 if low > 0 else np.int64
+        if low > 0:
+            values = values - values.dtype.type(low)
+        elif low < 0:
+            values = np.subtract(values, low, dtype=wide)
         seen = np.zeros(high - low + 1, dtype=bool)
         seen[values] = True
         position = np.cumsum(seen, dtype=np.int32)
         position -= 1
-        return np.flatnonzero(seen) + low, position[values]
+        return np.flatnonzero(seen).astype(wide) + wide(low), position[values]
     if series.is_sorted():
         starts = np.flatnonzero(np.concatenate(([True], values[1:] != values[:-1])))
         lengths = np.diff(starts, append=len(values))

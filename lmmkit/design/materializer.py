@@ -253,10 +253,14 @@ class PolarsMaterializer(FormulaMaterializer):
 _SPLINE_HELP = "; pass extrapolation='extend' to bs() to continue the curve beyond the data"
 
 
-def new_spec(terms: Sequence[Term]) -> ModelSpec:
-    """A specification without any state yet."""
+def new_spec(terms: Sequence[Term], levels: dict[str, Any]) -> ModelSpec:
+    """A specification that keeps what it learns about factors in ``levels``."""
     return ModelSpec(
-        formula=SimpleFormula(terms), materializer="lmmkit", output="numpy", na_action="ignore"
+        formula=SimpleFormula(terms),
+        materializer="lmmkit",
+        output="numpy",
+        na_action="ignore",
+        encoder_state=levels,
     )
 
 
