@@ -9,7 +9,7 @@ from functools import cache
 
 import numpy as np
 
-from lmmkit.records import FloatArray
+from lmmkit.records import FloatArray, IntArray, adopt
 
 
 def cholesky(a: FloatArray) -> FloatArray:
@@ -49,17 +49,22 @@ def _column_less_earlier(a: FloatArray, factor: FloatArray, j: int) -> FloatArra
 
 def solve_lower(factor: FloatArray, b: FloatArray) -> FloatArray:
     """``L^-1 b`` for b (..., q, r, P); rows whose diagonal element of L is zero come out zero."""
-    shape = np.broadcast_shapes(factor.shape[:-3], b.shape[:-3])
-    solution = np.empty(shape + b.shape[-3:])
+    lead = factor.shape[:-3]
+    if b.ndim - 3 > len(lead):
+        lead = np.broadcast_shapes(lead, b.shape[:-3])
+    solution = np.empty(lead + b.shape[-3:])
     for i in range(factor.shape[-2]):
         row = b[..., i, :, :]
-        if i:
+        if i == 1:
+            row = row - factor[..., 1, 0, None, :] * solution[..., 0, :, :]
+        elif i:
             row = row - np.einsum(
                 "...kp,...krp->...rp", factor[..., i, :i, :], solution[..., :i, :, :]
             )
         pivot = factor[..., i, i, :]
-        inverse = np.divide(1.0, pivot, out=np.zeros_like(pivot), where=pivot != 0)
-        solution[..., i, :, :] = row * inverse[..., None, :]
+        zero = pivot == 0.0
+        inverse = 1.0 / (pivot + zero) * ~zero if zero.any() else 1.0 / pivot
+        np.multiply(row, inverse[..., None, :], out=solution[..., i, :, :])
     return solution
 
 
@@ -70,26 +75,33 @@ def gram(a: FloatArray, b: FloatArray) -> FloatArray:
 
 
 @cache
+def triangle(q: int) -> tuple[IntArray, IntArray]:
+    """Rows and columns of the entries of a lower triangle, row by row."""
+    rows, columns = np.tril_indices(q)
+    return adopt(rows), adopt(columns)
+
+
+@cache
 def duplication(q: int) -> FloatArray:
     """D (q*q, q(q+1)/2) with ``vec(S) = D vech(S)``, vech being the lower triangle row by row."""
-    rows, columns = np.tril_indices(q)
+    rows, columns = triangle(q)
     matrix = np.zeros((q, q, len(rows)))
     position = np.arange(len(rows))
     matrix[rows, columns, position] = 1.0
     matrix[columns, rows, position] = 1.0
-    return matrix.reshape(q * q, -1)
+    return adopt(matrix.reshape(q * q, -1))
 
 
 def vech(a: FloatArray) -> FloatArray:
     """The lower triangle of (..., q, q), row by row: shape (..., q(q+1)/2)."""
-    rows, columns = np.tril_indices(a.shape[-1])
+    rows, columns = triangle(a.shape[-1])
     return a[..., rows, columns]
 
 
 def lower(values: FloatArray, q: int) -> FloatArray:
     """The lower triangular (..., q, q) whose :func:`vech` is ``values``."""
     matrix = np.zeros((*values.shape[:-1], q, q))
-    rows, columns = np.tril_indices(q)
+    rows, columns = triangle(q)
     matrix[..., rows, columns] = values
     return matrix
 

@@ -109,6 +109,17 @@ def int_arrays(ndim: int | None = None) -> Any:
     )
 
 
+def _seal(value: Any) -> NDArray[Any]:
+    array = np.asarray(value)
+    array.flags.writeable = False
+    return array
+
+
+def computed_array() -> Any:
+    """A field for an array that lmmkit has just computed: made read-only, neither copied nor checked."""
+    return attrs.field(converter=_seal)
+
+
 def require(condition: bool, message: str) -> None:
     """Raise :class:`ShapeError` with ``message`` unless ``condition`` holds."""
     if not condition:

@@ -6,18 +6,18 @@ rule. A coordinate that the record lacks (beta where it is None, sigma2 outside 
 :class:`NaturalParams`) is carried along unchanged and profiled out afterwards.
 """
 
-from functools import singledispatch
+from functools import cache, singledispatch
 
 import numpy as np
 
 from lmmkit.errors import ParameterError
-from lmmkit.linalg import vech
+from lmmkit.linalg import symmetric, triangle, vech
 from lmmkit.moments.basis import Basis
 from lmmkit.parameters.natural import NaturalParams
 from lmmkit.parameters.packing import triangle_size
 from lmmkit.parameters.profile import ProfileParams
 from lmmkit.parameters.square_root import SquareRootParams
-from lmmkit.records import FloatArray, float_array, optional_float_array, record
+from lmmkit.records import FloatArray, IntArray, adopt, float_array, optional_float_array, record
 
 Params = NaturalParams | ProfileParams | SquareRootParams
 
@@ -143,42 +143,63 @@ def _(params: SquareRootParams, basis: Basis) -> Chart:
 
 @curvature.register
 def _(params: SquareRootParams, basis: Basis, gradient: FloatArray) -> FloatArray:
-    return factor_curvature(
+    inner = factor_curvature(
         tuple(t.shape[-1] for t in params.factor), gradient @ basis.standard_vech()
     )
+    n = inner.shape[-1]
+    matrix = np.zeros((*inner.shape[:-2], n + 1, n + 1))
+    matrix[..., :n, :n] = inner
+    return matrix
 
 
 def product_jacobian(factors: tuple[FloatArray, ...]) -> FloatArray:
     """``d vech(T T') / d vech(T)`` of all terms: block diagonal (..., n, n)."""
+    if len(factors) == 1:
+        return _one_product_jacobian(factors[0])
     lead = np.broadcast_shapes(*(t.shape[:-2] for t in factors)) if factors else ()
     n = sum(triangle_size(t.shape[-1]) for t in factors)
     jacobian = np.zeros((*lead, n, n))
     start = 0
     for t in factors:
-        rows, columns = np.tril_indices(t.shape[-1])
-        end = start + len(rows)
-        # d (T T')_ab / d T_ij = [a = i] T_bj + [b = i] T_aj
-        jacobian[..., start:end, start:end] = (rows[:, None] == rows) * t[
-            ..., columns[:, None], columns
-        ] + (columns[:, None] == rows) * t[..., rows[:, None], columns]
+        end = start + triangle_size(t.shape[-1])
+        jacobian[..., start:end, start:end] = _one_product_jacobian(t)
         start = end
     return jacobian
 
 
+def _one_product_jacobian(t: FloatArray) -> FloatArray:
+    # d (T T')_ab / d T_ij = [a = i] T_bj + [b = i] T_aj
+    rows, columns, same_row, column_is_row, _ = _pairings(t.shape[-1])
+    return np.asarray(
+        same_row * t[..., columns[:, None], columns]
+        + column_is_row * t[..., rows[:, None], columns]
+    )
+
+
+@cache
+def _pairings(q: int) -> tuple[IntArray, IntArray, FloatArray, FloatArray, FloatArray]:
+    """A triangle's rows and columns, and which pairs of entries share a row or a column."""
+    rows, columns = triangle(q)
+    return (
+        rows,
+        columns,
+        adopt((rows[:, None] == rows).astype(np.float64)),
+        adopt((columns[:, None] == rows).astype(np.float64)),
+        adopt((columns[:, None] == columns).astype(np.float64)),
+    )
+
+
 def factor_curvature(sizes: tuple[int, ...], gradient: FloatArray) -> FloatArray:
-    """``sum_i gradient_i d2 vech(T T')_i`` by the packed T, with a last row and column of zeros."""
+    """``sum_i gradient_i d2 vech(T T')_i`` by the packed T: shape (..., n, n)."""
     n = gradient.shape[-1]
-    matrix = np.zeros((*gradient.shape[:-1], n + 1, n + 1))
+    matrix = np.zeros((*gradient.shape[:-1], n, n))
     start = 0
     for q in sizes:
-        rows, columns = np.tril_indices(q)
+        rows, columns, _, _, same_column = _pairings(q)
         end = start + len(rows)
-        block = gradient[..., start:end] * np.where(rows == columns, 2.0, 1.0)
-        full = np.zeros((*gradient.shape[:-1], q, q))
-        full[..., rows, columns] = block
-        full[..., columns, rows] = block
-        matrix[..., start:end, start:end] = full[..., rows[:, None], rows] * (
-            columns[:, None] == columns
-        )
+        # as a symmetric matrix, a gradient by vech has its diagonal counted once
+        full = symmetric(gradient[..., start:end], q)
+        full = full + full * np.eye(q)
+        matrix[..., start:end, start:end] = full[..., rows[:, None], rows] * same_column
         start = end
     return matrix

@@ -13,7 +13,7 @@ import numpy as np
 
 from lmmkit.linalg import cholesky, gram, solve_lower
 from lmmkit.moments.collapse import Patterns
-from lmmkit.records import FloatArray, float_array, record
+from lmmkit.records import FloatArray, computed_array, record
 
 
 @record
@@ -32,10 +32,10 @@ class Elimination:
         ``L^-1 U``.
     """
 
-    log_det: FloatArray = float_array(finite=False)
-    products: FloatArray = float_array(finite=False)
-    root: FloatArray = float_array(finite=False)
-    inside: FloatArray = float_array(finite=False)
+    log_det: FloatArray = computed_array()
+    products: FloatArray = computed_array()
+    root: FloatArray = computed_array()
+    inside: FloatArray = computed_array()
 
 
 @record
@@ -52,10 +52,10 @@ class GroupTerms:
     count : ndarray (P,)
     """
 
-    W: FloatArray = float_array()
-    W_each: FloatArray = float_array()
-    projected: FloatArray = float_array()
-    count: FloatArray = float_array(1)
+    W: FloatArray = computed_array()
+    W_each: FloatArray = computed_array()
+    projected: FloatArray = computed_array()
+    count: FloatArray = computed_array()
 
 
 def eliminate(patterns: Patterns, D: FloatArray) -> Elimination:

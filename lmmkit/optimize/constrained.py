@@ -173,7 +173,7 @@ def _map_curvature(problem: _Problem, x: FloatArray, gradient: FloatArray) -> Fl
     """``sum_i gradient_i d2 (packed standard natural)_i`` by x."""
     p = _p(problem)
     matrix = np.zeros((len(x), len(x)))
-    matrix[p:, p:] = factor_curvature(problem.objective.sizes, gradient[p:-1])
+    matrix[p:-1, p:-1] = factor_curvature(problem.objective.sizes, gradient[p:-1])
     matrix[-1, -1] = 4.0 * np.exp(2.0 * x[-1]) * gradient[-1]
     return matrix
 

@@ -98,7 +98,7 @@ def observed_hessian(objective: Objective, score: Score) -> FloatArray:
     across = full[np.ix_(out, kept)]
     inner = full[np.ix_(kept, kept)] - across.T @ np.linalg.solve(full[np.ix_(out, out)], across)
     jacobian = _jacobian(objective, score.value.x)
-    curvature = factor_curvature(objective.sizes, score.by_delta)[:n, :n]
+    curvature = factor_curvature(objective.sizes, score.by_delta)
     return jacobian.T @ inner @ jacobian + curvature
 
 
@@ -134,6 +134,6 @@ def _jacobian(objective: Objective, x: FloatArray) -> FloatArray:
 def _downward_curvature(objective: Objective, by_delta: FloatArray) -> FloatArray:
     """The positive part of minus the curvature of ``T -> T T'`` under the gradient."""
     n = len(by_delta)
-    curvature = -factor_curvature(objective.sizes, by_delta)[:n, :n]
+    curvature = -factor_curvature(objective.sizes, by_delta)
     values, vectors = np.linalg.eigh(curvature)
     return (vectors * np.maximum(values, 0.0)) @ vectors.T
