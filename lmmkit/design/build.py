@@ -13,7 +13,7 @@ from lmmkit.design.groups import check_groupable, find_groups
 from lmmkit.design.rank import independent_columns
 from lmmkit.errors import DataError
 from lmmkit.formula import ModelFormula, parse_formula
-from lmmkit.records import FloatArray, adopt
+from lmmkit.records import FloatArray, IntArray, adopt
 
 
 def build_design(
@@ -77,7 +77,7 @@ def build_design(
 
     _check_response_kind(model, columns)
     encoder = Encoder({name: columns[name] for name in dict.fromkeys(variables)}, rows)
-    y = _response(model, columns, encoder)
+    y = _response(model, columns, rows, encoder)
     full = encoder.matrix(model.fixed)
     full_names = encoder.names(model.fixed)
     kept = independent_columns(full)
@@ -135,10 +135,12 @@ def _check_response_kind(model: ModelFormula, columns: dict[str, pl.Series]) -> 
         )
 
 
-def _response(model: ModelFormula, columns: dict[str, pl.Series], encoder: Encoder) -> FloatArray:
+def _response(
+    model: ModelFormula, columns: dict[str, pl.Series], rows: IntArray, encoder: Encoder
+) -> FloatArray:
     series = columns.get(model.response.strip("`"))
     if series is not None:
-        return adopt(series.cast(pl.Float64).to_numpy())
+        return kept_numbers(series, rows)
     matrix = encoder.matrix(model.response)
     if matrix.shape[1] != 1 or encoder.specs[model.response].factor_contrasts:
         raise DataError(

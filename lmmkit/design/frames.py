@@ -103,9 +103,12 @@ def side_column(value: Any, role: str, frame: pl.DataFrame) -> tuple[str, pl.Ser
 
 
 def kept_numbers(series: pl.Series, rows: IntArray) -> FloatArray:
-    """The numbers of a column in the rows kept, read-only."""
+    """The numbers of a column in the rows kept: read-only, and a copy.
+
+    A Polars column may share its memory with a numpy array that the user goes on to change.
+    """
     kept = series if len(series) == len(rows) else series.gather(rows)
-    return adopt(kept.cast(pl.Float64).to_numpy())
+    return adopt(kept.cast(pl.Float64).to_numpy(writable=True))
 
 
 def keep_rows(

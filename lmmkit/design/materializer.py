@@ -3,9 +3,8 @@
 Formulaic loads pandas, so this module is imported when a design is first built.
 """
 
-import inspect
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -13,26 +12,17 @@ from formulaic import ModelSpec, SimpleFormula
 from formulaic.materializers.base import FormulaMaterializer
 from formulaic.materializers.types import EvaluatedFactor, FactorValues
 from formulaic.parser.types import Factor, Term
-from formulaic.transforms.contrasts import Contrasts, CustomContrasts, TreatmentContrasts
 from formulaic.utils.stateful_transforms import stateful_eval
-from interface_meta import override
-from numpy.typing import NDArray
 
-from lmmkit.design.functions import FUNCTIONS, Coded
-from lmmkit.design.groups import levels_and_codes, match_levels
+from lmmkit.design.coding import code_factor
+from lmmkit.design.functions import FUNCTIONS
 from lmmkit.errors import DataError, FormulaError, LmmkitError
 from lmmkit.formula.expressions import read_expression
 from lmmkit.records import FloatArray, IntArray
 
 
-class _LevelColumn:
-    """One column of a coded factor, computed when it is written into the matrix."""
-
-    def __init__(self, weights: FloatArray, codes: NDArray[np.int32]) -> None:
-        self.weights, self.codes = weights, codes
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return self.weights[self.codes]
+_T = TypeVar("_T")
+_override: Callable[[_T], _T] = FormulaMaterializer.override
 
 
 class PolarsMaterializer(FormulaMaterializer):
@@ -57,11 +47,11 @@ class PolarsMaterializer(FormulaMaterializer):
         self.rows, self.states = rows, states
         super().__init__(data)
 
-    @override
+    @_override
     def _init(self) -> None:
         pass
 
-    @override
+    @_override
     @classmethod
     def SUPPORTS_INPUT(cls, data: Any) -> bool:
         """Formulaic never picks this class for other users' data."""
@@ -75,7 +65,7 @@ class PolarsMaterializer(FormulaMaterializer):
         built = self._build_model_matrix(spec, drop_rows=())
         return built.__wrapped__, built.model_spec
 
-    @override
+    @_override
     def _evaluate(self, expr: str, metadata: Any, spec: ModelSpec) -> tuple[Any, set[Any]]:
         expression = read_expression(expr)
         columns = {
@@ -107,11 +97,11 @@ class PolarsMaterializer(FormulaMaterializer):
             raise DataError(f"{expr} does not give one value a row")
         return value
 
-    @override
+    @_override
     def _is_categorical(self, values: Any) -> bool:
         return isinstance(values, pl.Series) or super()._is_categorical(values)
 
-    @override
+    @_override
     def _evaluate_factor(self, factor: Factor, spec: ModelSpec, drop_rows: set[int]) -> Any:
         try:
             return super()._evaluate_factor(factor, spec, drop_rows)
@@ -124,7 +114,7 @@ class PolarsMaterializer(FormulaMaterializer):
                 + (_SPLINE_HELP if "beyond upper and/or lower bounds" in str(cause) else "")
             ) from error
 
-    @override
+    @_override
     def _encode_evaled_factor(
         self,
         factor: EvaluatedFactor,
@@ -154,7 +144,7 @@ class PolarsMaterializer(FormulaMaterializer):
                 f"in row {self.rows[wrong[0]]}; change the expression, or leave these rows out"
             )
 
-    @override
+    @_override
     def _encode_constant(
         self,
         value: Any,
@@ -165,7 +155,7 @@ class PolarsMaterializer(FormulaMaterializer):
     ) -> Any:
         return value
 
-    @override
+    @_override
     def _encode_numerical(
         self,
         values: Any,
@@ -176,7 +166,7 @@ class PolarsMaterializer(FormulaMaterializer):
     ) -> Any:
         return np.asarray(getattr(values, "__wrapped__", values), dtype=np.float64)
 
-    @override
+    @_override
     def _encode_categorical(
         self,
         values: Any,
@@ -186,51 +176,9 @@ class PolarsMaterializer(FormulaMaterializer):
         drop_rows: Sequence[int],
         reduced_rank: bool = False,
     ) -> Any:
-        wanted = values.__wrapped__
-        if not isinstance(wanted, Coded):
-            wanted = Coded(wanted, None, None)
-        series = _as_factor(wanted.values)
-        levels = encoder_state.get("levels")
-        if levels is None and wanted.levels is None:
-            levels, codes = levels_and_codes(series)
-        else:
-            if levels is None:
-                levels = pl.Series(wanted.levels)
-            codes = match_levels(series, levels)
-            if codes.min() < 0:
-                unknown = series.filter(pl.Series(codes < 0)).unique().sort()
-                raise DataError(
-                    f"the level {unknown[0]!r} is not one of the known levels "
-                    f"{', '.join(map(repr, levels[:20]))}; drop its rows, or fit with it"
-                )
-        encoder_state["levels"] = levels
-        if reduced_rank and len(levels) < 2:
-            raise DataError(
-                f"a factor needs at least two levels, this one has only {levels[0]!r}; "
-                "leave it out of the formula"
-            )
-        contrasts = _contrasts(wanted.contrasts)
-        labels = levels.to_list()
-        try:
-            coding = np.asarray(contrasts.get_coding_matrix(labels, reduced_rank), dtype=float)
-        except ValueError as error:
-            raise DataError(
-                f"the contrasts do not fit the levels {labels[:20]}: {error}"
-            ) from error
-        names = contrasts.get_coding_column_names(labels, reduced_rank)
-        columns = {
-            name: _LevelColumn(np.ascontiguousarray(column), codes)
-            for name, column in zip(names, coding.T, strict=True)
-        }
-        return FactorValues(
-            columns,
-            kind="categorical",
-            spans_intercept=False,
-            format=contrasts.get_factor_format(labels, reduced_rank),
-            encoded=True,
-        )
+        return code_factor(values.__wrapped__, encoder_state, reduced_rank)
 
-    @override
+    @_override
     def _get_columns_for_term(
         self, factors: list[dict[str, Any]], spec: ModelSpec, scale: float = 1
     ) -> dict[str, Any]:
@@ -240,7 +188,7 @@ class PolarsMaterializer(FormulaMaterializer):
         columns: dict[str, Any] = super()._get_columns_for_term(arrays, spec, scale)
         return columns
 
-    @override
+    @_override
     def _combine_columns(
         self, cols: Sequence[tuple[str, Any]], spec: ModelSpec, drop_rows: Sequence[int]
     ) -> FloatArray:
@@ -266,26 +214,3 @@ def new_spec(terms: Sequence[Term], levels: dict[str, Any]) -> ModelSpec:
 
 def _called(names: frozenset[str]) -> dict[str, Any]:
     return {name: FUNCTIONS[name] for name in names}
-
-
-def _as_factor(values: Any) -> pl.Series:
-    if isinstance(values, FactorValues):
-        values = values.__wrapped__
-    if isinstance(values, pl.Series):
-        return values
-    if not isinstance(values, np.ndarray) or values.ndim != 1:
-        raise DataError("C() takes one column")
-    if not (np.abs(values) < 2**53).all() or (values != np.floor(values)).any():
-        raise DataError(
-            "a factor of numbers must hold whole numbers below 2**53; "
-            "cast the column to text, or use cut() to make intervals"
-        )
-    return pl.Series(values.astype(np.int64))
-
-
-def _contrasts(wanted: Any) -> Contrasts:
-    if wanted is None:
-        return TreatmentContrasts()
-    if inspect.isclass(wanted) and issubclass(wanted, Contrasts):
-        return wanted()
-    return wanted if isinstance(wanted, Contrasts) else CustomContrasts(wanted)

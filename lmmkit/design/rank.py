@@ -25,8 +25,9 @@ def independent_columns(X: FloatArray) -> NDArray[np.intp]:
     ndarray of int
     """
     p = X.shape[1]
-    gram = X.T @ X
-    lengths = np.sqrt(np.diag(gram))
+    with np.errstate(over="ignore", invalid="ignore"):
+        gram = X.T @ X
+        lengths = np.sqrt(np.diag(gram))
     if p == 0 or (lengths.all() and np.isfinite(lengths).all() and _clear(gram, lengths)):
         return np.arange(p)
     R = np.zeros((0, p))

@@ -14,8 +14,6 @@ from formulaic.parser.utils import merge_operator_tokens
 
 from lmmkit.errors import FormulaError
 
-BARS = ("|", "||")
-
 
 class RandomPart(Term):
     """One parenthesized random term; opaque, so that no formula operator can take it apart."""
@@ -53,6 +51,10 @@ def _subtract(left: OrderedSet, right: OrderedSet) -> OrderedSet:
     return left - right
 
 
+def _negate(terms: OrderedSet) -> OrderedSet:
+    return _subtract(OrderedSet(), terms)
+
+
 def offset_argument(term: Term) -> str | None:
     """The text inside ``offset(...)``, or None when the term is something else."""
     for factor in term.factors:
@@ -70,24 +72,24 @@ def offset_argument(term: Term) -> str | None:
 class _Resolver(DefaultOperatorResolver):
     @property
     def operators(self) -> list[Operator]:
-        kept = [op for op in super().operators if op.symbol != "|"]
-        for operator in kept:
-            if operator.symbol == "-" and operator.arity == 2:
-                operator._to_terms = _subtract
-            elif operator.symbol == "-":
-                operator._to_terms = lambda terms: _subtract(OrderedSet(), terms)
-        bars = [
-            Operator(
-                symbol,
-                arity=2,
-                precedence=-50,
-                associativity=None,
-                to_terms=lambda left, right, bar=symbol: _random_part(bar, left, right),
-                structural=True,
-            )
-            for symbol in BARS
+        kept = [op for op in super().operators if op.symbol not in ("|", "-")]
+        minus = {"symbol": "-", "precedence": 100}
+        return [
+            *kept,
+            Operator(arity=2, associativity="left", to_terms=_subtract, **minus),
+            Operator(arity=1, associativity="right", fixity="prefix", to_terms=_negate, **minus),
+            *(_bar_operator(symbol) for symbol in ("|", "||")),
         ]
-        return kept + bars
+
+
+def _bar_operator(symbol: str) -> Operator:
+    return Operator(
+        symbol,
+        arity=2,
+        precedence=-50,
+        to_terms=lambda effects, groups: _random_part(symbol, effects, groups),
+        structural=True,
+    )
 
 
 class _Parser(DefaultFormulaParser):

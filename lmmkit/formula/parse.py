@@ -58,7 +58,7 @@ def _parse(text: str) -> ModelFormula:
     if "lhs" not in sides._structure:
         raise FormulaError(f"formula {text!r} has no response; write one to the left of '~'")
     fixed: list[Term] = []
-    random: list[BarTerm] = []
+    random: list[tuple[BarTerm, list[Term]]] = []
     offsets: list[str] = []
     for term in sides.rhs:
         argument = offset_argument(term)
@@ -94,14 +94,12 @@ def _response(text: str, terms: "Sequence[Term]") -> str:
     return _term_text(terms[0])
 
 
-def _bar_terms(part: "RandomPart") -> Iterable[BarTerm]:
+def _bar_terms(part: "RandomPart") -> "Iterable[tuple[BarTerm, list[Term]]]":
+    """The random terms that one parenthesis stands for, each with its effects."""
     effects = _effects(part)
     for factors in _groups(part):
-        if part.bar == "|":
-            yield BarTerm(effects=_join(effects), factors=factors)
-        else:
-            for term in effects:
-                yield BarTerm(effects=_join([term]), factors=factors)
+        for terms in [effects] if part.bar == "|" else [[term] for term in effects]:
+            yield BarTerm(effects=_join(terms), factors=factors), terms
 
 
 def _effects(part: "RandomPart") -> "list[Term]":
@@ -146,19 +144,19 @@ def _groups(part: "RandomPart") -> Iterable[tuple[str, ...]]:
         previous = names
 
 
-def _distinct(random: list[BarTerm]) -> tuple[BarTerm, ...]:
+def _distinct(random: "list[tuple[BarTerm, list[Term]]]") -> tuple[BarTerm, ...]:
     seen = set()
-    for bar in random:
-        for effect in bar.effects.split(" + "):
+    for bar, effects in random:
+        for effect in effects:
             key = (effect, frozenset(bar.factors))
-            if effect != "0" and key in seen:
+            if key in seen:
                 raise FormulaError(
-                    f"the effect {effect!r} of {bar.group!r} stands in two random terms, so that "
+                    f"the effect '{effect!r}' of {bar.group!r} stands in two random terms, so that "
                     "their variances cannot be told apart; keep it in one of them: "
                     f"({bar.effects} | {bar.group})"
                 )
             seen.add(key)
-    return tuple(random)
+    return tuple(bar for bar, _ in random)
 
 
 def _join(terms: "Iterable[Term]") -> str:

@@ -56,6 +56,23 @@ def test_nothing_can_be_written_to() -> None:
     assert not again.X.flags.writeable
 
 
+def test_arrays_that_the_frame_was_made_of_can_change() -> None:
+    y, x, w = (FRAME[name].to_numpy().copy() for name in ("y", "x", "w"))
+    frame = pl.DataFrame({"y": y, "x": x, "w": w, "g": FRAME["g"]})
+    design = build_design("y ~ x + (x | g)", frame, weights="w", offset=w)
+    before = pickle.loads(pickle.dumps(design))
+    y[0], x[0], w[0] = 99, 99, 99
+    assert design == before
+
+
+def test_other_users_of_formulaic_are_left_alone() -> None:
+    build_design("y ~ x + (1 | g)", FRAME)
+    from formulaic.materializers import FormulaMaterializer
+
+    for output in (None, "numpy"):
+        assert FormulaMaterializer.for_data(FRAME, output).REGISTER_NAME != "lmmkit"
+
+
 def test_factors_and_interactions() -> None:
     design = build_design("y ~ x*f + b + (1 | g)", FRAME)
     assert design.x_names == (
