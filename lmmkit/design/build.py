@@ -95,7 +95,7 @@ def build_design(
     )
     prior_weights = None if prior is None else positive(kept_numbers(prior[1], rows), prior[0])
     total_offset = _sum(
-        [encoder.matrix(text)[:, 0] for text in offsets],
+        [encoder.column(text, "offset") for text in offsets],
         None if shift is None else kept_numbers(shift[1], rows),
     )
     check_response(y, total_offset, model.response)
@@ -141,14 +141,7 @@ def _response(
     series = columns.get(model.response.strip("`"))
     if series is not None:
         return kept_numbers(series, rows)
-    matrix = encoder.matrix(model.response)
-    if matrix.shape[1] != 1 or encoder.specs[model.response].factor_contrasts:
-        raise DataError(
-            f"the response {model.response!r} gives the columns "
-            f"{', '.join(encoder.names(model.response))}; expected one column of numbers; fit "
-            "several responses one by one"
-        )
-    return adopt(matrix[:, 0])
+    return encoder.column(model.response, "response")
 
 
 def _sum(parts: list[FloatArray], last: FloatArray | None) -> FloatArray | None:

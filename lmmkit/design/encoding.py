@@ -83,6 +83,19 @@ class Encoder:
             self._matrices[text] = adopt(matrix)
         return self._matrices[text]
 
+    def column(self, text: str, role: str) -> FloatArray:
+        """The one column of numbers that ``text`` stands for."""
+        matrix = self.matrix(text)
+        factors = {factor.expr for term in self.specs[text].formula for factor in term.factors}
+        kinds = {self.specs[text].encoder_state[expr][0].value for expr in factors}
+        if matrix.shape[1] != 1 or "categorical" in kinds:
+            raise DataError(
+                f"the {role} {text.strip('{}')!r} gives the columns "
+                f"{', '.join(self.names(text)[:20])}; expected one column of numbers; compute it "
+                "in the frame first"
+            )
+        return adopt(matrix[:, 0])
+
     def names(self, text: str) -> tuple[str, ...]:
         """The names of the columns of a part already built."""
         names = tuple(self.specs[text].column_names)

@@ -20,7 +20,6 @@ from lmmkit.errors import DataError, FormulaError, LmmkitError
 from lmmkit.formula.expressions import read_expression
 from lmmkit.records import FloatArray, IntArray
 
-
 _T = TypeVar("_T")
 _override: Callable[[_T], _T] = FormulaMaterializer.override
 

@@ -118,7 +118,7 @@ def design_rows(
 
     encoder = Encoder({name: columns[name] for name in variables}, rows, fitted)
     X = encoder.matrix(model.fixed)
-    parts = [encoder.matrix(text)[:, 0] for text in offsets]
+    parts = [encoder.column(text, "offset") for text in offsets]
     if shift is not None:
         parts.append(kept_numbers(shift[1], rows))
     return DesignRows(

@@ -217,6 +217,23 @@ def test_a_lazy_frame_and_a_mapping_are_frames() -> None:
     assert build_design("y ~ x + (x | g)", FRAME.to_dict(as_series=False)) == expected
 
 
+def test_a_pandas_frame_is_converted() -> None:
+    pandas = pytest.importorskip("pandas")
+    numbers = FRAME.select("y", "x", "g")
+    frame = pandas.DataFrame({name: numbers[name].to_numpy() for name in numbers.columns})
+    assert build_design("y ~ x + (x | g)", frame) == build_design("y ~ x + (x | g)", FRAME)
+
+
+@pytest.mark.parametrize("dtype", [pl.Float32, pl.Decimal(10, 2), pl.Int16, pl.UInt64])
+def test_numbers_of_every_type_become_float64(dtype: pl.DataType) -> None:
+    frame = FRAME.with_columns((pl.col("x") * 8).round().cast(dtype))
+    design = build_design("x ~ x + I(x / 2) + (x | g)", frame)
+    expected = (8 * FRAME["x"]).round()
+    np.testing.assert_array_equal(design.X[:, 1], expected)
+    np.testing.assert_array_equal(design.y, expected)
+    assert design.aliased == ("I(x / 2)",)
+
+
 def test_dependent_columns_are_dropped_from_the_right() -> None:
     design = build_design("y ~ x + I(2*x + 1) + f + C(f) + z + (1 | g)", FRAME)
     assert design.x_names == ("Intercept", "x", "f[T.b]", "f[T.c]", "z")

@@ -22,6 +22,7 @@ FRAME = mixed_frame().with_columns(
     day=pl.lit(datetime.date(2020, 1, 1)),
     listed=pl.lit([1, 2]),
 )
+DAYS = 7  # a formula does not see the variables around it
 
 
 @pytest.mark.parametrize(
@@ -31,6 +32,7 @@ FRAME = mixed_frame().with_columns(
         ("y ~ x + (1 | gg)", ColumnNotFoundError, "column 'gg'.* did you mean 'g'"),
         ("y ~ log(xx) + (1 | g)", ColumnNotFoundError, "column 'xx'"),
         ("y ~ `no x` + (1 | g)", ColumnNotFoundError, "column 'no x'.* Its columns are: y, x"),
+        ("y ~ I(x * DAYS) + (1 | g)", ColumnNotFoundError, "column 'DAYS'"),
         ("y ~ lgo(x) + (1 | g)", FormulaError, r"calls lgo\(\).* did you mean log\(\)"),
         ("y ~ open('x') + (1 | g)", FormulaError, r"calls open\(\)"),
         ("f ~ x + (1 | g)", DataError, "response 'f' is String; expected numbers"),
@@ -38,6 +40,9 @@ FRAME = mixed_frame().with_columns(
         ("day ~ x + (1 | g)", DataError, "response 'day' is Date"),
         ("poly(y, 2) ~ x + (1 | g)", DataError, "expected one column of numbers"),
         ("C(i) ~ x + (1 | g)", DataError, "expected one column of numbers"),
+        ("C(one) ~ x + (1 | g)", DataError, "expected one column of numbers"),
+        ("y ~ offset(f) + (1 | g)", DataError, r"the offset 'f' gives the columns f\[a\], f\[b\]"),
+        ("y ~ offset(poly(x, 2)) + (1 | g)", DataError, "expected one column of numbers"),
         ("constant ~ x + (1 | g)", DataError, r"'constant' is constant \(7.5 in all 60 rows\)"),
         ("y ~ inf + (1 | g)", DataError, "column 'inf' is infinite in .* first in row"),
         ("inf ~ x + (1 | g)", DataError, "column 'inf' is infinite"),
