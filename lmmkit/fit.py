@@ -16,7 +16,7 @@ from lmmkit.moments import cross_products
 from lmmkit.optimize.certificate import Certificate
 from lmmkit.optimize.run import Optimum, maximize
 from lmmkit.optimize.step import Report, Step
-from lmmkit.parameters.convert import to_profile
+from lmmkit.parameters.convert import to_profile, to_square_root
 from lmmkit.parameters.natural import NaturalParams
 from lmmkit.parameters.profile import ProfileParams
 from lmmkit.parameters.square_root import SquareRootParams
@@ -53,7 +53,7 @@ class Fit:
     @property
     def square_root(self) -> SquareRootParams:
         """The estimates as relative covariance factors."""
-        return self.optimum.params
+        return to_square_root(self.natural)
 
     @property
     def loglik(self) -> float:

@@ -23,7 +23,7 @@ import numpy as np
 from lmmkit.likelihood.grouped import GroupTerms
 from lmmkit.linalg import duplication
 from lmmkit.parameters.packing import triangle_size
-from lmmkit.records import FloatArray, float_array, record
+from lmmkit.records import FloatArray, adopt, computed_array, record
 
 
 class Criterion(Enum):
@@ -44,7 +44,7 @@ def directions(sizes: tuple[int, ...]) -> FloatArray:
         block = slice(row, row + size)
         matrix[block, block, column:end] = duplication(size).reshape(size, size, -1)
         row, column = row + size, end
-    return matrix.reshape(q * q, -1)
+    return adopt(matrix.reshape(q * q, -1))
 
 
 @record
@@ -64,151 +64,175 @@ class Point:
         ``X'V^-1X``.
     """
 
-    beta: FloatArray = float_array(finite=False)
-    sigma2: FloatArray = float_array(finite=False)
-    rss: FloatArray = float_array(finite=False)
-    gap: FloatArray = float_array(finite=False)
-    C: FloatArray = float_array(finite=False)
+    beta: FloatArray = computed_array()
+    sigma2: FloatArray = computed_array()
+    rss: FloatArray = computed_array()
+    gap: FloatArray = computed_array()
+    C: FloatArray = computed_array()
 
 
 @record
-class SecondOrder:
-    """Gradient and a symmetric matrix over ``(beta, delta, sigma2)``."""
+class Pieces:
+    """What the derivatives at one point share; the last axis runs over patterns or groups.
 
-    gradient: FloatArray = float_array(finite=False)
-    matrix: FloatArray = float_array(finite=False)
+    Attributes
+    ----------
+    W : ndarray (..., q, q, P)
+    W_each : ndarray (..., q, q, K)
+    count : ndarray (P,)
+    B : ndarray (..., q, p, K)
+        ``Z'V^-1X`` of each group or stand-in.
+    s : ndarray (..., q, K)
+        ``Z'V^-1(y - X beta)``.
+    leverage : ndarray (..., q, q, K) or None
+        ``B C^-1 B'``; None under ML.
+    total : ndarray (..., q, q)
+        ``sum W [- sum B C^-1 B']``.
+    """
+
+    W: FloatArray = computed_array()
+    W_each: FloatArray = computed_array()
+    count: FloatArray = computed_array()
+    B: FloatArray = computed_array()
+    s: FloatArray = computed_array()
+    leverage: FloatArray | None
+    total: FloatArray = computed_array()
 
 
-def gradient(point: Point, terms: GroupTerms, criterion: Criterion, m: int, sizes: tuple[int, ...]) -> FloatArray:
+@record
+class Quadratic:
+    """Blocks of a symmetric matrix over (beta, delta, sigma2)."""
+
+    beta_beta: FloatArray = computed_array()
+    beta_delta: FloatArray = computed_array()
+    beta_sigma2: FloatArray = computed_array()
+    delta_delta: FloatArray = computed_array()
+    delta_sigma2: FloatArray = computed_array()
+    sigma2_sigma2: FloatArray = computed_array()
+
+    def assembled(self) -> FloatArray:
+        """The matrix (..., p + n + 1, p + n + 1)."""
+        p, n = self.beta_delta.shape[-2:]
+        matrix = np.empty((*self.delta_sigma2.shape[:-1], p + n + 1, p + n + 1))
+        matrix[..., :p, :p] = self.beta_beta
+        matrix[..., :p, p:-1] = self.beta_delta
+        matrix[..., p:-1, :p] = _t(self.beta_delta)
+        matrix[..., :p, -1] = matrix[..., -1, :p] = self.beta_sigma2
+        matrix[..., p:-1, p:-1] = self.delta_delta
+        matrix[..., p:-1, -1] = matrix[..., -1, p:-1] = self.delta_sigma2
+        matrix[..., -1, -1] = self.sigma2_sigma2
+        return matrix
+
+
+def pieces(point: Point, terms: GroupTerms, criterion: Criterion) -> Pieces:
+    """What :func:`gradient`, :func:`hessian` and :func:`information` are computed from."""
+    B = terms.projected[..., :-1, :]
+    fitted = np.einsum("...apk,...p->...ak", B, point.beta)
+    total = terms.W @ terms.count
+    leverage = None
+    if criterion is Criterion.REML:
+        leverage = _leverage(point.C, B)
+        total = total - leverage.sum(axis=-1)
+    s = terms.projected[..., -1, :] - fitted
+    return Pieces(terms.W, terms.W_each, terms.count, B, s, leverage, total)
+
+
+def gradient_matrix(point: Point, parts: Pieces) -> FloatArray:
+    """G, the derivative of -2 loglik by D: shape (..., q, q)."""
+    return parts.total - (parts.s @ _t(parts.s)) / point.sigma2[..., None, None]
+
+
+def gradient(point: Point, parts: Pieces, m: int, sizes: tuple[int, ...]) -> FloatArray:
     """Derivative of loglik with respect to (beta, delta, sigma2): shape (..., p + n + 1)."""
     sigma2 = point.sigma2
-    s = residual_terms(point, terms)
-    G = (terms.W * terms.count).sum(axis=-1) - (s @ _t(s)) / sigma2[..., None, None]
-    if criterion is Criterion.REML:
-        G = G - _leverage(point, terms).sum(axis=-1)
-    by_direction = _vec(G) @ directions(sizes)
-    by_sigma2 = m / sigma2 - point.rss / sigma2**2
+    by_delta = -0.5 * (_vec(gradient_matrix(point, parts)) @ directions(sizes))
+    by_sigma2 = 0.5 * (point.rss / sigma2 - m) / sigma2
     return np.concatenate(
-        [point.gap / sigma2[..., None], -0.5 * by_direction, -0.5 * by_sigma2[..., None]], axis=-1
+        [point.gap / sigma2[..., None], by_delta, by_sigma2[..., None]], axis=-1
     )
 
 
-def hessian(point: Point, terms: GroupTerms, criterion: Criterion, m: int, sizes: tuple[int, ...]) -> FloatArray:
+def hessian(point: Point, parts: Pieces, m: int, sizes: tuple[int, ...]) -> Quadratic:
     """Second derivative of loglik with respect to (beta, delta, sigma2)."""
     sigma2 = point.sigma2[..., None, None]
-    s = residual_terms(point, terms)
     across = directions(sizes)
+    s, B = parts.s, parts.B
     outer = s[..., :, None, :] * s[..., None, :, :] / sigma2[..., None]
-    by_directions = -_trace_wewf(terms)
-    if criterion is Criterion.REML:
-        outer = outer + _leverage(point, terms)
-        by_directions = by_directions - _determinant_part(point, terms)
-    by_directions = by_directions + 2.0 * _sandwich(outer, terms)
-    B = terms.projected[..., :-1, :]
+    by_directions = _trace_wewf(parts)
+    if parts.leverage is not None:
+        outer = outer + parts.leverage
+        by_directions = by_directions + _determinant_part(point.C, B)
+    by_directions = by_directions - 2.0 * _sandwich(outer, parts)
     q, p, groups = B.shape[-3:]
     Bs = B.reshape(*B.shape[:-3], q * p, groups) @ _t(s)
-    beta_direction = np.moveaxis(Bs.reshape(*Bs.shape[:-2], q, p, q), -2, -3)
-    beta_direction = beta_direction.reshape(*Bs.shape[:-2], p, q * q) @ across
-    direction_sigma2 = _vec(s @ _t(s)) @ across / sigma2[..., 0] ** 2
-    sigma2_sigma2 = (2.0 * point.rss / point.sigma2 - m) / point.sigma2**2
-    return _assemble(
-        -2.0 * point.C / sigma2,
-        -2.0 * beta_direction / sigma2,
-        -2.0 * point.gap / sigma2[..., 0] ** 2,
-        -(across.T @ by_directions @ across),
-        -direction_sigma2,
-        -sigma2_sigma2,
+    beta_delta = np.moveaxis(Bs.reshape(*Bs.shape[:-2], q, p, q), -2, -3)
+    return Quadratic(
+        beta_beta=-point.C / sigma2,
+        beta_delta=-(beta_delta.reshape(*Bs.shape[:-2], p, q * q) @ across) / sigma2,
+        beta_sigma2=-point.gap / sigma2[..., 0] ** 2,
+        delta_delta=0.5 * (across.T @ by_directions @ across),
+        delta_sigma2=-0.5 * (_vec(s @ _t(s)) @ across) / sigma2[..., 0] ** 2,
+        sigma2_sigma2=-0.5 * (2.0 * point.rss / point.sigma2 - m) / point.sigma2**2,
     )
 
 
-def information(point: Point, terms: GroupTerms, criterion: Criterion, m: int, sizes: tuple[int, ...]) -> FloatArray:
+def information(point: Point, parts: Pieces, m: int, sizes: tuple[int, ...]) -> Quadratic:
     """Expected information of (beta, delta, sigma2)."""
     sigma2 = point.sigma2[..., None, None]
     across = directions(sizes)
-    by_directions = _trace_wewf(terms)
-    G = (terms.W * terms.count).sum(axis=-1)
-    if criterion is Criterion.REML:
-        leverage = _leverage(point, terms)
+    by_directions = _trace_wewf(parts)
+    if parts.leverage is not None:
         by_directions = (
-            by_directions - 2.0 * _sandwich(leverage, terms) + _determinant_part(point, terms)
+            by_directions
+            - 2.0 * _sandwich(parts.leverage, parts)
+            + _determinant_part(point.C, parts.B)
         )
-        G = G - leverage.sum(axis=-1)
-    p = point.C.shape[-1]
-    zero = np.zeros((*point.C.shape[:-2], p, across.shape[1]))
-    return _assemble(
-        2.0 * point.C / sigma2,
-        zero,
-        np.zeros_like(point.gap),
-        across.T @ by_directions @ across,
-        (_vec(G) @ across) / sigma2[..., 0],
-        m / point.sigma2**2,
+    return Quadratic(
+        beta_beta=point.C / sigma2,
+        beta_delta=np.zeros((*point.C.shape[:-1], across.shape[1])),
+        beta_sigma2=np.zeros_like(point.gap),
+        delta_delta=0.5 * (across.T @ by_directions @ across),
+        delta_sigma2=0.5 * (_vec(parts.total) @ across) / sigma2[..., 0],
+        sigma2_sigma2=0.5 * m / point.sigma2**2,
     )
 
 
-def residual_terms(point: Point, terms: GroupTerms) -> FloatArray:
-    """s of every group or stand-in: shape (..., q, K)."""
-    fitted: FloatArray = np.einsum("...apk,...p->...ak", terms.projected[..., :-1, :], point.beta)
-    return terms.projected[..., -1, :] - fitted
-
-
-def _leverage(point: Point, terms: GroupTerms) -> FloatArray:
+def _leverage(C: FloatArray, B: FloatArray) -> FloatArray:
     """``B C^-1 B'`` of every group: shape (..., q, q, K)."""
-    B = terms.projected[..., :-1, :]
     q, p, groups = B.shape[-3:]
     solved = np.linalg.solve(
-        point.C, np.moveaxis(B, -2, -3).reshape(*B.shape[:-3], p, q * groups)
+        C, np.swapaxes(B, -2, -3).reshape(*B.shape[:-3], p, q * groups)
     ).reshape(*B.shape[:-3], p, q, groups)
     product: FloatArray = np.einsum("...apk,...pbk->...abk", B, solved)
     return product
 
 
-def _trace_wewf(terms: GroupTerms) -> FloatArray:
+def _trace_wewf(parts: Pieces) -> FloatArray:
     """``sum tr(W E W F)`` for E = e_i e_j', F = e_k e_l': shape (..., q*q, q*q)."""
-    q = terms.W.shape[-2]
-    W = terms.W.reshape(*terms.W.shape[:-3], q * q, -1)
-    products = ((W * terms.count) @ _t(W)).reshape(*W.shape[:-2], q, q, q, q)
+    q = parts.W.shape[-2]
+    W = parts.W.reshape(*parts.W.shape[:-3], q * q, -1)
+    products = ((W * parts.count) @ _t(W)).reshape(*W.shape[:-2], q, q, q, q)
     return _pairs(np.einsum("...lijk->...ijkl", products))
 
 
-def _sandwich(outer: FloatArray, terms: GroupTerms) -> FloatArray:
+def _sandwich(outer: FloatArray, parts: Pieces) -> FloatArray:
     """``sum R_il W_jk`` for R (..., q, q, K): ``s'E W F s`` where R = s s'."""
     q = outer.shape[-2]
     R = outer.reshape(*outer.shape[:-3], q * q, -1)
-    W = terms.W_each.reshape(*terms.W_each.shape[:-3], q * q, -1)
+    W = parts.W_each.reshape(*parts.W_each.shape[:-3], q * q, -1)
     products = (R @ _t(W)).reshape(*R.shape[:-2], q, q, q, q)
     return _pairs(np.einsum("...iljk->...ijkl", products))
 
 
-def _determinant_part(point: Point, terms: GroupTerms) -> FloatArray:
+def _determinant_part(C: FloatArray, B: FloatArray) -> FloatArray:
     """``tr(C^-1 sum B'E B C^-1 sum B'F B)`` for E = e_i e_j', F = e_k e_l'."""
-    B = terms.projected[..., :-1, :]
     q, p, groups = B.shape[-3:]
     flat = B.reshape(*B.shape[:-3], q * p, groups)
     sums = (flat @ _t(flat)).reshape(*flat.shape[:-2], q, p, q, p)
     pairs = np.einsum("...iajb->...ijab", sums)
-    solved = np.linalg.solve(point.C[..., None, None, :, :], pairs)
-    return _pairs(np.einsum("...ijab,...klba->...ijkl", solved, solved))
-
-
-def _assemble(
-    beta_beta: FloatArray,
-    beta_delta: FloatArray,
-    beta_sigma2: FloatArray,
-    delta_delta: FloatArray,
-    delta_sigma2: FloatArray,
-    sigma2_sigma2: FloatArray,
-) -> FloatArray:
-    """Half of the symmetric matrix with these blocks."""
-    p, n = beta_delta.shape[-2:]
-    matrix = np.empty((*beta_beta.shape[:-2], p + n + 1, p + n + 1))
-    matrix[..., :p, :p] = beta_beta
-    matrix[..., :p, p:-1] = beta_delta
-    matrix[..., p:-1, :p] = _t(beta_delta)
-    matrix[..., :p, -1] = matrix[..., -1, :p] = beta_sigma2
-    matrix[..., p:-1, p:-1] = delta_delta
-    matrix[..., p:-1, -1] = matrix[..., -1, p:-1] = delta_sigma2
-    matrix[..., -1, -1] = sigma2_sigma2
-    return 0.5 * matrix
+    solved = np.linalg.solve(C[..., None, None, :, :], pairs).reshape(*pairs.shape[:-4], q * q, p, p)
+    product: FloatArray = np.einsum("...iab,...jba->...ij", solved, solved)
+    return product
 
 
 def _t(a: FloatArray) -> FloatArray:

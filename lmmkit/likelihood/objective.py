@@ -1,8 +1,6 @@
 """The log-likelihood as a function of parameters: value, score, Hessian, information."""
 
 import math
-from collections.abc import Callable
-from typing import TypeAlias
 
 import attrs
 import numpy as np
@@ -12,18 +10,13 @@ from lmmkit.errors import ParameterError
 from lmmkit.likelihood import derivatives
 from lmmkit.likelihood.charts import Chart, Params, chart, curvature, matrices_of
 from lmmkit.likelihood.constraints import Constraint, Hold
-from lmmkit.likelihood.derivatives import Criterion, Point, directions
-from lmmkit.likelihood.grouped import Elimination, GroupTerms, eliminate, group_terms
+from lmmkit.likelihood.derivatives import Criterion, Pieces, Point, directions
+from lmmkit.likelihood.grouped import Elimination, eliminate, group_terms
 from lmmkit.moments.basis import Basis
 from lmmkit.moments.collapse import Patterns, collapse
 from lmmkit.moments.moments import Moments
 from lmmkit.parameters.natural import NaturalParams
-from lmmkit.parameters.packing import split_matrices
-from lmmkit.records import FloatArray, float_array, record
-
-_Derivative: TypeAlias = Callable[
-    [Point, GroupTerms, Criterion, int, tuple[int, ...]], FloatArray
-]
+from lmmkit.records import FloatArray, computed_array, record
 
 
 @record
@@ -32,17 +25,18 @@ class Located:
 
     Attributes
     ----------
-    delta : ndarray (..., n)
+    D : ndarray (..., q, q)
+        Relative covariance of all terms' effects side by side, in standard coordinates.
     elimination : Elimination
     point : Point
     loglik : ndarray (...)
         NaN where V is not positive definite.
     """
 
-    delta: FloatArray = float_array()
+    D: FloatArray = computed_array()
     elimination: Elimination
     point: Point
-    loglik: FloatArray = float_array(finite=False)
+    loglik: FloatArray = computed_array()
 
 
 @record
@@ -113,15 +107,17 @@ class Objective:
     def score(self, params: Params) -> FloatArray:
         """Gradient of :meth:`loglik` over the packed record: shape (..., n)."""
         where, place = self._locate(params)
-        gradient = self.derivative(derivatives.gradient, place)
+        parts = self.pieces(place)
+        gradient = derivatives.gradient(place.point, parts, self.degrees_of_freedom, self.sizes)
         full = (gradient[..., None, :] @ self._across(where))[..., 0, :]
         return full[..., self._in_record(params, full.shape[-1])]
 
     def hessian(self, params: Params) -> FloatArray:
         """Second derivative of :meth:`loglik` over the packed record: shape (..., n, n)."""
         where, place = self._locate(params)
-        gradient = self.derivative(derivatives.gradient, place)
-        matrix = self.derivative(derivatives.hessian, place)
+        at = (place.point, self.pieces(place), self.degrees_of_freedom, self.sizes)
+        gradient = derivatives.gradient(*at)
+        matrix = derivatives.hessian(*at).assembled()
         across = self._across(where)
         full = np.swapaxes(across, -1, -2) @ matrix @ across
         p, p_free = self.moments.basis.x.shape
@@ -135,7 +131,8 @@ class Objective:
     def expected_information(self, params: Params) -> FloatArray:
         """Expected information over the packed record, profiled parameters eliminated."""
         where, place = self._locate(params)
-        matrix = self.derivative(derivatives.information, place)
+        at = (place.point, self.pieces(place), self.degrees_of_freedom, self.sizes)
+        matrix = derivatives.information(*at).assembled()
         across = self._across(where)
         return self._profiled(np.swapaxes(across, -1, -2) @ matrix @ across, params)
 
@@ -151,31 +148,33 @@ class Objective:
 
     def natural(self, params: Params) -> NaturalParams:
         """The full natural parameters at ``params``, profiled ones at their best values."""
-        where, place = self._locate(params)
-        scale = np.asarray(place.point.sigma2)[..., None, None]
-        standard = split_matrices(place.delta, self.sizes, triangular=False)
-        psi = tuple(psi * scale for psi in self.moments.basis.psi(standard))
-        return NaturalParams(
-            psi=psi,
-            sigma2=place.point.sigma2,
-            beta=self.moments.basis.beta(place.point.beta),
-        )
+        return self.natural_at(self._locate(params)[1])
+
+    def natural_at(self, place: Located) -> NaturalParams:
+        """The full natural parameters, in the user's coordinates, at ``place``."""
+        basis = self.moments.basis
+        sigma2 = place.point.sigma2
+        standard = term_blocks(place.D, self.sizes)
+        psi = tuple(psi * sigma2[..., None, None] for psi in basis.psi(standard))
+        return NaturalParams(psi=psi, sigma2=sigma2, beta=basis.beta(place.point.beta))
 
     def _locate(self, params: Params) -> tuple[Chart, Located]:
         self._check(params)
         where = chart(params, self.moments.basis)
-        place = self.locate_relative(where.delta, where.beta, where.sigma2)
-        return where, place
+        q = sum(self.sizes)
+        D = (where.delta @ directions(self.sizes).T).reshape(*where.delta.shape[:-1], q, q)
+        return where, self.locate(D, where.beta, where.sigma2)
 
-    def locate_relative(
+    def locate(
         self,
-        delta: FloatArray,
+        D: FloatArray,
         beta: FloatArray | None = None,
         sigma2: FloatArray | None = None,
     ) -> Located:
-        """Eliminate the groups at packed relative covariances ``delta``, in standard coordinates."""
-        q = sum(self.sizes)
-        D = (delta @ directions(self.sizes).T).reshape(*delta.shape[:-1], q, q)
+        """Eliminate the groups at the relative covariance ``D`` (..., q, q), block diagonal by term.
+
+        All in standard coordinates; beta and sigma2 are profiled where they are None.
+        """
         done = eliminate(self.patterns, D)
         C = done.products[..., :-1, :-1]
         Xy = done.products[..., :-1, -1]
@@ -197,16 +196,16 @@ class Objective:
         if self.criterion is Criterion.REML:
             minus2 = minus2 + np.linalg.slogdet(C)[1] - 2.0 * self.moments.basis.log_det_x
         return Located(
-            delta=delta,
+            D=D,
             elimination=done,
             point=Point(beta=beta, sigma2=sigma2, rss=rss, gap=gap, C=C),
             loglik=-0.5 * minus2,
         )
 
-    def derivative(self, derivative: _Derivative, place: Located) -> FloatArray:
-        """One of :mod:`lmmkit.likelihood.derivatives` at ``place``: over (beta, delta, sigma2)."""
+    def pieces(self, place: Located) -> Pieces:
+        """What the derivatives at ``place`` are computed from."""
         terms = group_terms(self.patterns, place.elimination)
-        return derivative(place.point, terms, self.criterion, self.degrees_of_freedom, self.sizes)
+        return derivatives.pieces(place.point, terms, self.criterion)
 
     def _across(self, where: Chart) -> FloatArray:
         """Jacobian of (beta, delta, sigma2) by (beta, matrices, sigma2) of the record."""
@@ -267,6 +266,14 @@ def ml(moments: Moments) -> Objective:
 def reml(moments: Moments) -> Objective:
     """The restricted log-likelihood of the data behind ``moments``."""
     return Objective(moments, collapse(moments), Criterion.REML)
+
+
+def term_blocks(D: FloatArray, sizes: tuple[int, ...]) -> tuple[FloatArray, ...]:
+    """The terms' diagonal blocks of (..., q, q)."""
+    if len(sizes) == 1:
+        return (D,)
+    ends = [sum(sizes[: k + 1]) for k in range(len(sizes))]
+    return tuple(D[..., e - q : e, e - q : e] for q, e in zip(sizes, ends, strict=True))
 
 
 def _scalar(value: FloatArray) -> FloatArray | float:

@@ -1,15 +1,14 @@
 """One pass over the rows: from blocks to moments."""
 
-from collections.abc import Iterator
-from typing import Any
+import math
 
 import numpy as np
 
 from lmmkit.design.blocks import GroupBlock
 from lmmkit.errors import DataError, UnsupportedModelError
 from lmmkit.moments.basis import Basis, standard_basis
-from lmmkit.moments.moments import Moments, empty_moments, merge_levels
-from lmmkit.records import FloatArray
+from lmmkit.moments.moments import Moments, merge_levels
+from lmmkit.records import FloatArray, IntArray, record, same
 
 _ROWS_AT_A_TIME = 16_384
 
@@ -35,69 +34,96 @@ def cross_products(
     if not blocks:
         raise DataError("cross_products: expected at least one block of rows, got none")
     basis = standard_basis(blocks) if basis is None else basis
-    pieces = [piece for block in blocks for piece in _pieces(block, basis)]
     sizes = tuple(z.shape[2] for z in blocks[0].Z)
-    xx, xy, yy, log_weights = (sum(part) for part in zip(*(p[0] for p in pieces), strict=True))
-    if not sizes:
-        neutral = empty_moments(sizes, basis)
-        levels, zz, zx, zy = neutral.levels, neutral.zz, neutral.zx, neutral.zy
-    else:
-        levels, zz, zx = (np.concatenate([p[1][i] for p in pieces]) for i in range(3))
-        zy = np.concatenate([p[1][3] for p in pieces], axis=-2)
+    parts = [_of_block(block, basis) for block in blocks]
     return merge_levels(
         n_obs=sum(block.rows.size for block in blocks),
-        log_weights=float(log_weights),
-        xx=xx,
-        xy=xy,
-        yy=yy,
-        levels=levels,
-        zz=zz,
-        zx=zx,
-        zy=zy,
+        log_weights=sum(part.log_weights for part in parts),
+        xx=sum((part.xx for part in parts[1:]), parts[0].xx),
+        xy=sum((part.xy for part in parts[1:]), parts[0].xy),
+        yy=sum((part.yy for part in parts[1:]), parts[0].yy),
+        levels=np.concatenate([part.levels for part in parts]),
+        zz=np.concatenate([part.zz for part in parts]),
+        zx=np.concatenate([part.zx for part in parts]),
+        zy=np.concatenate([part.zy for part in parts], axis=-2),
         sizes=sizes,
         basis=basis,
     )
 
 
-def _pieces(block: GroupBlock, basis: Basis) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...]]]:
-    """Sums of runs of groups small enough for the processor's cache: totals, and by level."""
-    n_groups, n = block.rows.shape
+@record
+class _Sums:
+    """The moments of one block, its groups as pieces of levels."""
+
+    log_weights: float
+    xx: FloatArray
+    xy: FloatArray
+    yy: FloatArray
+    levels: IntArray
+    zz: FloatArray
+    zx: FloatArray
+    zy: FloatArray
+
+
+def _of_block(block: GroupBlock, basis: Basis) -> _Sums:
+    """Runs of groups small enough for the processor's cache, one product a group."""
     if not all(np.array_equal(block.levels[0], other) for other in block.levels[1:]):
         raise UnsupportedModelError(
             "the random terms have different grouping factors (crossed or nested); this version "
             "fits models whose random terms share one grouping factor"
         )
+    n_groups, n = block.rows.shape
+    p, lead = len(basis.x), block.y.shape[:-2]
+    n_responses = math.prod(lead)
+    shared = len(block.Z) == 1 and block.Z[0] is block.X and same(basis.z[0], basis.x)
+    z_columns = slice(0, p) if shared else slice(p + n_responses, None)
+    q = sum(z.shape[2] for z in block.Z)
+    m = n_groups if block.levels else 0
+    cross, log_weights = np.zeros((p + n_responses, p + n_responses)), 0.0
+    zz, zx, zy = np.empty((m, q, q)), np.empty((m, q, p)), np.empty((n_responses, m, q))
     step = max(1, _ROWS_AT_A_TIME // n)
     for start in range(0, n_groups, step):
-        yield _piece(block, slice(start, start + step), basis)
+        groups = slice(start, start + step)
+        columns = _columns(block, groups, basis, shared)
+        if block.weights is not None:
+            weights = block.weights[groups].ravel()
+            log_weights += float(np.log(weights).sum())
+            columns *= np.sqrt(weights)[:, None]
+        outer = columns[:, : p + n_responses]
+        cross += outer.T @ outer
+        if m:
+            stacked = columns.reshape(-1, n, columns.shape[1])
+            products = np.swapaxes(stacked[..., z_columns], 1, 2) @ stacked
+            zz[groups] = products[..., z_columns]
+            zx[groups] = products[..., :p]
+            zy[:, groups] = np.moveaxis(products[..., p : p + n_responses], -1, 0)
+    return _Sums(
+        log_weights=log_weights,
+        xx=cross[:p, :p],
+        xy=cross[p:, :p].reshape(*lead, p),
+        yy=np.diagonal(cross[p:, p:]).reshape(lead),
+        levels=block.levels[0][:, 0] if block.levels else np.zeros(0, dtype=np.int32),
+        zz=zz,
+        zx=zx,
+        zy=zy.reshape(*lead, m, q),
+    )
 
 
-def _piece(
-    block: GroupBlock, groups: slice, basis: Basis
-) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    raw_x = block.X[groups]
-    x = raw_x @ basis.x
-    y = block.y[..., groups, :] - _fitted(raw_x, basis.origin)
-    parts = [z[groups] @ c for z, c in zip(block.Z, basis.z, strict=True)]
-    z = parts[0] if len(parts) == 1 else np.concatenate([*parts, x[..., :0]], axis=-1)
-    log_weights = 0.0
-    if block.weights is not None:
-        weights = block.weights[groups]
-        log_weights = float(np.log(weights).sum())
-        root = np.sqrt(weights)
-        x, y, z = x * root[..., None], y * root, z * root[..., None]
-    flat_x = x.reshape(-1, x.shape[2])
-    flat_y = y.reshape(*y.shape[:-2], -1)
-    totals = (flat_x.T @ flat_x, flat_y @ flat_x, (flat_y**2).sum(axis=-1), log_weights)
-    if not block.levels:
-        return totals, ()
-    across = np.swapaxes(z, 1, 2)
-    zy = np.matmul(y[..., None, :], z)[..., 0, :]
-    return totals, (block.levels[0][groups, 0], across @ z, across @ x, zy)
+def _columns(block: GroupBlock, groups: slice, basis: Basis, shared: bool) -> FloatArray:
+    """``[X y Z]`` of some groups in standard coordinates, rows flattened; Z left out if it is X."""
+    X = _flat(block.X[groups])
+    p = len(basis.x)
+    y = block.y[..., groups, :].reshape(-1, len(X))
+    own = [] if shared else list(zip(block.Z, basis.z, strict=True))
+    columns = np.empty((len(X), p + len(y) + sum(len(c) for _, c in own)))
+    columns[:, :p] = X @ basis.x
+    columns[:, p : p + len(y)] = (y - basis.origin.reshape(len(y), p) @ X.T).T
+    start = p + len(y)
+    for z, c in own:
+        columns[:, start : start + len(c)] = _flat(z[groups]) @ c
+        start += len(c)
+    return columns
 
 
-def _fitted(X: FloatArray, beta: FloatArray) -> FloatArray:
-    """``X beta`` for X (g, n, p) and beta (..., p)."""
-    if beta.ndim == 1:
-        return X @ beta
-    return np.einsum("gnp,...p->...gn", X, beta)
+def _flat(stacked: FloatArray) -> FloatArray:
+    return stacked.reshape(-1, stacked.shape[-1])

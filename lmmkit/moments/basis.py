@@ -16,7 +16,7 @@ from lmmkit.design.blocks import GroupBlock
 from lmmkit.linalg import block_diagonal, duplication, vech
 from lmmkit.records import FloatArray, float_array, float_arrays, record
 
-_ENOUGH_ROWS = 20_000
+_ENOUGH_ROWS = 4_000
 
 
 @record
@@ -72,7 +72,7 @@ def congruence(c: FloatArray) -> FloatArray:
 
 
 def standard_basis(blocks: tuple[GroupBlock, ...]) -> Basis:
-    """A basis for the data of ``blocks``, from at most some twenty thousand of their rows."""
+    """A basis for the data of ``blocks``, from a few thousand of their rows."""
     stride = max(1, sum(block.rows.size for block in blocks) // _ENOUGH_ROWS)
     sampled = [_every(block, stride) for block in blocks]
     y = np.concatenate([_flat(b.y, b.y.ndim - 2) for b in sampled], axis=-1)
@@ -83,7 +83,9 @@ def standard_basis(blocks: tuple[GroupBlock, ...]) -> Basis:
         origin=(y @ standard) @ x.T / max(len(X), 1),
         x=x,
         z=tuple(
-            _inverse_root(np.concatenate([_flat(b.Z[k], 0) for b in sampled]))
+            x
+            if all(b.Z[k] is b.X for b in blocks)
+            else _inverse_root(np.concatenate([_flat(b.Z[k], 0) for b in sampled]))
             for k in range(len(blocks[0].Z))
         ),
         log_det_x=float(np.log(np.diagonal(x)).sum()),

@@ -7,6 +7,7 @@ Groups with equal F form a pattern. Every sum over the groups of a pattern is li
 """
 
 import numpy as np
+import polars as pl
 
 from lmmkit.linalg import gram, semidefinite_cholesky, solve_lower
 from lmmkit.moments.moments import Moments
@@ -47,16 +48,12 @@ class Patterns:
 
 def collapse(moments: Moments) -> Patterns:
     """The patterns of ``moments``; equal patterns are found by exact equality of Z'Z."""
-    inside_xy = np.concatenate(
-        [
-            np.broadcast_to(moments.zx, (*moments.zy.shape, moments.zx.shape[-1])),
-            moments.zy[..., None],
-        ],
-        axis=-1,
-    )
+    m, q, p = moments.zx.shape
+    by_group = np.empty((*moments.zy.shape[:-2], q, p + 1, m))
+    by_group[..., :p, :] = np.moveaxis(moments.zx, 0, -1)
+    by_group[..., p, :] = np.swapaxes(moments.zy, -1, -2)
     first, pattern, count = _distinct(moments.zz)
     factor = semidefinite_cholesky(np.ascontiguousarray(np.moveaxis(moments.zz[first], 0, -1)))
-    by_group = np.ascontiguousarray(np.moveaxis(inside_xy, -3, -1))
     each = factor if len(first) == len(moments.zz) else factor[..., pattern]
     inside = solve_lower(each, by_group)
     outside = _all_cross_products(moments) - gram(inside, inside)
@@ -86,13 +83,16 @@ def _distinct(zz: FloatArray) -> tuple[IntArray, IntArray, FloatArray]:
     entries = zz[:, rows, columns]
     irrational = np.sqrt(2.0 + np.arange(len(rows)))
     key = entries @ irrational
-    _, first, inverse, count = np.unique(
-        key, return_index=True, return_inverse=True, return_counts=True
-    )
-    if len(first) == m or not np.array_equal(entries[first][inverse], entries):
-        each = np.arange(m, dtype=np.int32)
+    distinct = np.sort(pl.Series(key).unique().to_numpy())
+    each = np.arange(m, dtype=np.int32)
+    if len(distinct) == m:
         return each, each, np.ones(m)
-    return first.astype(np.int32), inverse.astype(np.int32), count.astype(np.float64)
+    inverse = np.searchsorted(distinct, key).astype(np.int32)
+    first = np.empty(len(distinct), dtype=np.int32)
+    first[inverse[::-1]] = each[::-1]
+    if not np.array_equal(entries[first][inverse], entries):
+        return each, each, np.ones(m)
+    return first, inverse, np.bincount(inverse).astype(np.float64)
 
 
 def _stand_ins(
@@ -102,14 +102,14 @@ def _stand_ins(
     *lead, q, r, m = inside.shape
     if m < _FEW_MEMBERS * q * r * len(count):
         return inside, pattern
-    order = np.argsort(pattern, kind="stable")
-    first = np.searchsorted(pattern[order], np.arange(len(count)))
-    vectors = inside.reshape(*lead, q * r, m)[..., order]
+    vectors = inside.reshape(*lead, q * r, m)
+    if len(count) > 1:
+        vectors = vectors[..., np.argsort(pattern, kind="stable")]
+    ends = np.cumsum(count).astype(np.int64)
     sums = np.empty((*lead, q * r, q * r, len(count)))
-    for i in range(q * r):
-        products = vectors[..., i : i + 1, :] * vectors[..., : i + 1, :]
-        sums[..., i, : i + 1, :] = np.add.reduceat(products, first, axis=-1)
-        sums[..., : i + 1, i, :] = sums[..., i, : i + 1, :]
+    for k, (start, end) in enumerate(zip(np.concatenate([[0], ends]), ends, strict=False)):
+        members = vectors[..., start:end]
+        sums[..., k] = members @ np.swapaxes(members, -1, -2)
     roots = semidefinite_cholesky(sums, tolerance=1e-15)
     stand_ins = np.moveaxis(roots, -2, -1).reshape(*lead, q, r, len(count) * q * r)
     return stand_ins, np.repeat(np.arange(len(count), dtype=np.int32), q * r)

@@ -9,6 +9,7 @@ from lmmkit.optimize.metrics import euclidean, fisher, newton
 from lmmkit.optimize.presets import default_strategy, seed_strategy
 from lmmkit.optimize.run import Optimum, maximize
 from lmmkit.optimize.scipy_step import scipy_step
+from lmmkit.optimize.scoring import variance_scoring
 from lmmkit.optimize.step import Report, Status, Step
 
 __all__ = [
@@ -36,4 +37,5 @@ __all__ = [
     "steepest_descent",
     "strong_wolfe",
     "until",
+    "variance_scoring",
 ]

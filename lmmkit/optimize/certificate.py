@@ -3,17 +3,9 @@
 import numpy as np
 
 from lmmkit.likelihood.objective import Objective
-from lmmkit.optimize.evaluate import (
-    Score,
-    differentiate,
-    evaluate,
-    fisher_information,
-    observed_hessian,
-    pack,
-)
+from lmmkit.optimize.evaluate import Score, fisher_information, observed_hessian
 from lmmkit.optimize.step import Status
-from lmmkit.parameters.square_root import SquareRootParams
-from lmmkit.records import record
+from lmmkit.records import FloatArray, record
 
 _SCORE_BELOW = 1e-4
 _FLAT = 1e-7
@@ -54,14 +46,15 @@ class Certificate:
         return text
 
 
-def certify(objective: Objective, params: SquareRootParams, status: Status) -> Certificate:
-    """The certificate of ``params``, whatever it was that led there."""
-    score = differentiate(objective, evaluate(objective, pack(params)))
+def certify(objective: Objective, score: Score, status: Status) -> Certificate:
+    """The certificate of where ``score`` was computed, whatever it was that led there."""
     singular = tuple(
-        k for k, factor in enumerate(params.factor) if (np.diagonal(factor) == 0.0).any()
+        k for k, factor in enumerate(score.value.factors) if (np.diagonal(factor) == 0.0).any()
     )
-    inertia = _inertia(objective, score)
-    distance = _distance(objective, score)
+    information = fisher_information(objective, score)
+    inertia = _inertia(-observed_hessian(objective, score), np.diagonal(information))
+    solution = np.linalg.lstsq(information, score.score, rcond=1e-12)[0]
+    distance = float(np.sqrt(max(score.score @ solution, 0.0)))
     if distance > _SCORE_BELOW and status is Status.CONVERGED:
         status = Status.STALLED
     if distance <= _SCORE_BELOW and status in (Status.STALLED, Status.FINISHED):
@@ -70,16 +63,9 @@ def certify(objective: Objective, params: SquareRootParams, status: Status) -> C
     return Certificate(status, converged, distance, inertia, singular)
 
 
-def _distance(objective: Objective, score: Score) -> float:
-    information = fisher_information(objective, score)
-    solution = np.linalg.lstsq(information, score.score, rcond=1e-12)[0]
-    return float(np.sqrt(max(score.score @ solution, 0.0)))
-
-
-def _inertia(objective: Objective, score: Score) -> tuple[int, int, int]:
-    curvature = -observed_hessian(objective, score)
-    scale = np.sqrt(np.maximum(np.diagonal(fisher_information(objective, score)), 1e-300))
-    values = np.linalg.eigvalsh(curvature / np.outer(scale, scale))
+def _inertia(curvature: FloatArray, scale: FloatArray) -> tuple[int, int, int]:
+    root = np.sqrt(np.maximum(scale, 1e-300))
+    values = np.linalg.eigvalsh(curvature / np.outer(root, root))
     return (
         int((values > _FLAT).sum()),
         int((np.abs(values) <= _FLAT).sum()),

@@ -39,8 +39,6 @@ def chain(*steps: Step) -> Step:
     name = " > ".join(step.name for step in steps)
 
     def init(objective: Objective, params: SquareRootParams) -> _Running:
-        for step in steps[1:]:
-            step.init(objective, params)
         return _Running(0, steps[0].init(objective, params))
 
     def update(

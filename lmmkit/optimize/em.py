@@ -14,7 +14,6 @@ from lmmkit.optimize.evaluate import (
     usable_start,
 )
 from lmmkit.optimize.step import Report, Status, Step
-from lmmkit.parameters.packing import split_matrices
 from lmmkit.parameters.square_root import SquareRootParams
 from lmmkit.records import record
 
@@ -53,14 +52,9 @@ def em(iterations: int | None = None) -> Step:
     def update(
         objective: Objective, params: SquareRootParams, state: EMState
     ) -> tuple[SquareRootParams, EMState, Report]:
-        x = state.score.value.x
         n_levels = len(objective.moments.levels)
-        factors = split_matrices(x, objective.sizes, triangular=True)
-        gradients = split_matrices(state.score.by_delta, objective.sizes, triangular=False)
         moved = [np.zeros(0)]
-        for T, by_delta in zip(factors, gradients, strict=True):
-            # by_delta counts an off-diagonal entry of G twice, and is of loglik, not -2 loglik
-            G = -(by_delta + np.diag(np.diagonal(by_delta)))
+        for T, G in zip(state.score.value.factors, state.score.G, strict=True):
             inner = np.eye(len(T)) - T.T @ G @ T / n_levels
             moved.append(vech(T @ psd_factor(0.5 * (inner + inner.T))))
         score = differentiate(objective, evaluate(objective, np.concatenate(moved)))

@@ -8,29 +8,32 @@ import numpy as np
 from lmmkit.errors import StrategyError
 from lmmkit.likelihood import derivatives
 from lmmkit.likelihood.charts import factor_curvature, product_jacobian
-from lmmkit.likelihood.objective import Located, Objective
-from lmmkit.linalg import vech
+from lmmkit.likelihood.objective import Located, Objective, term_blocks
+from lmmkit.linalg import block_diagonal, vech
 from lmmkit.parameters.checks import Layout
 from lmmkit.parameters.packing import split_matrices
 from lmmkit.parameters.square_root import SquareRootParams
-from lmmkit.records import FloatArray, float_array, record
+from lmmkit.records import FloatArray, computed_array, record
 
 CONVERGED_BELOW = 1e-6
 
 
 @record
 class Value:
-    """The log-likelihood at a packed factor.
+    """The log-likelihood at packed factors.
 
     Attributes
     ----------
     x : ndarray (n,)
         The terms' factors T, packed.
+    factors : tuple of ndarray (q_k, q_k)
     loglik : float
         NaN or -inf is no legal place.
+    place : Located
     """
 
-    x: FloatArray = float_array(1)
+    x: FloatArray = computed_array()
+    factors: tuple[FloatArray, ...]
     loglik: float
     place: Located
 
@@ -42,30 +45,35 @@ class Score:
     Attributes
     ----------
     value : Value
+    pieces : Pieces
+    G : tuple of ndarray (q_k, q_k)
+        Derivative of -2 loglik by each term's relative covariance.
     score : ndarray (n,)
-        ``d loglik / dT = 2 G T``, lower triangles.
-    by_delta : ndarray (n,)
-        Gradient with respect to the packed relative covariances.
+        ``d loglik / dT = -G T``, lower triangles.
     """
 
     value: Value
-    score: FloatArray = float_array(1)
-    by_delta: FloatArray = float_array(1)
+    pieces: derivatives.Pieces
+    G: tuple[FloatArray, ...]
+    score: FloatArray = computed_array()
 
 
 def evaluate(objective: Objective, x: FloatArray) -> Value:
     """The log-likelihood at the packed factors ``x``; diagonals may have either sign."""
     factors = split_matrices(x, objective.sizes, triangular=True)
-    delta = np.concatenate([np.zeros(0), *(vech(t @ t.T) for t in factors)])
-    place = objective.locate_relative(delta)
-    return Value(x, float(place.loglik), place)
+    products = [t @ t.T for t in factors]
+    D = products[0] if len(products) == 1 else block_diagonal(products)
+    place = objective.locate(D)
+    return Value(x, factors, float(place.loglik), place)
 
 
 def differentiate(objective: Objective, value: Value) -> Score:
     """The gradient where ``value`` was computed."""
-    p, n = value.place.point.C.shape[-1], len(value.x)
-    by_delta = objective.derivative(derivatives.gradient, value.place)[p : p + n]
-    return Score(value, by_delta @ _jacobian(objective, value.x), by_delta)
+    parts = objective.pieces(value.place)
+    G = term_blocks(derivatives.gradient_matrix(value.place.point, parts), objective.sizes)
+    by_factor = [vech(g @ t) for g, t in zip(G, value.factors, strict=True)]
+    score = by_factor[0] if len(by_factor) == 1 else np.concatenate([np.zeros(0), *by_factor])
+    return Score(value, parts, G, -score)
 
 
 def fisher_information(objective: Objective, score: Score) -> FloatArray:
@@ -75,31 +83,47 @@ def fisher_information(objective: Objective, score: Score) -> FloatArray:
     map ``T -> T T'`` brings in: without it, steps overshoot through zero where a variance is zero at
     the optimum, since the information of T vanishes there.
     """
-    n = len(score.value.x)
-    p = score.value.place.point.C.shape[-1]
-    full = objective.derivative(derivatives.information, score.value.place)
-    information = full[p : p + n, p : p + n]
+    parts = derivatives.information(*_at(objective, score))
+    inner = parts.delta_delta
     if objective.held_sigma2 is None:
-        by_sigma2 = full[p : p + n, -1]
-        information = information - np.outer(by_sigma2, by_sigma2) / full[-1, -1]
-    jacobian = _jacobian(objective, score.value.x)
-    return jacobian.T @ information @ jacobian + _downward_curvature(objective, score.by_delta)
+        inner = inner - np.outer(parts.delta_sigma2, parts.delta_sigma2) / parts.sigma2_sigma2
+    jacobian = product_jacobian(score.value.factors)
+    curvature = -_factor_curvature(objective, score)
+    values, vectors = np.linalg.eigh(curvature)
+    downward = (vectors * np.maximum(values, 0.0)) @ vectors.T
+    return np.asarray(jacobian.T @ inner @ jacobian + downward)
 
 
 def observed_hessian(objective: Objective, score: Score) -> FloatArray:
     """The Hessian of the log-likelihood over the packed factors, sigma2 and beta profiled out."""
-    n = len(score.value.x)
-    p = score.value.place.point.C.shape[-1]
-    full = objective.derivative(derivatives.hessian, score.value.place)
-    kept = np.zeros(len(full), dtype=bool)
-    kept[p : p + n] = True
-    out = ~kept
-    out[-1] = objective.held_sigma2 is None
-    across = full[np.ix_(out, kept)]
-    inner = full[np.ix_(kept, kept)] - across.T @ np.linalg.solve(full[np.ix_(out, out)], across)
-    jacobian = _jacobian(objective, score.value.x)
-    curvature = factor_curvature(objective.sizes, score.by_delta)
-    return jacobian.T @ inner @ jacobian + curvature
+    parts = derivatives.hessian(*_at(objective, score))
+    correction = np.linalg.solve(parts.beta_beta, parts.beta_delta)
+    inner = parts.delta_delta - parts.beta_delta.T @ correction
+    if objective.held_sigma2 is None:
+        inner = inner - np.outer(parts.delta_sigma2, parts.delta_sigma2) / parts.sigma2_sigma2
+    jacobian = product_jacobian(score.value.factors)
+    return np.asarray(jacobian.T @ inner @ jacobian + _factor_curvature(objective, score))
+
+
+def packed_gradient(score: Score) -> FloatArray:
+    """The gradient of loglik over the packed relative covariances."""
+    parts = [vech(np.diag(np.diagonal(g)) * 0.5 - g) for g in score.G]
+    return np.concatenate([np.zeros(0), *parts])
+
+
+def _factor_curvature(objective: Objective, score: Score) -> FloatArray:
+    return factor_curvature(objective.sizes, packed_gradient(score))
+
+
+def _at(
+    objective: Objective, score: Score
+) -> tuple[derivatives.Point, derivatives.Pieces, int, tuple[int, ...]]:
+    return (
+        score.value.place.point,
+        score.pieces,
+        objective.degrees_of_freedom,
+        objective.sizes,
+    )
 
 
 def score_norm(objective: Objective, score: FloatArray) -> float:
@@ -125,15 +149,3 @@ def usable_start(objective: Objective, params: SquareRootParams, step: str) -> S
             f"{step}: expected a start with a finite log-likelihood, got {value.loglik} at\n{params}"
         )
     return differentiate(objective, value)
-
-
-def _jacobian(objective: Objective, x: FloatArray) -> FloatArray:
-    return product_jacobian(split_matrices(x, objective.sizes, triangular=True))
-
-
-def _downward_curvature(objective: Objective, by_delta: FloatArray) -> FloatArray:
-    """The positive part of minus the curvature of ``T -> T T'`` under the gradient."""
-    n = len(by_delta)
-    curvature = -factor_curvature(objective.sizes, by_delta)
-    values, vectors = np.linalg.eigh(curvature)
-    return (vectors * np.maximum(values, 0.0)) @ vectors.T

@@ -8,7 +8,6 @@ from lmmkit.optimize.directions import BetaFormula, Slope
 from lmmkit.optimize.evaluate import (
     CONVERGED_BELOW,
     Score,
-    score_norm,
     unpack,
     usable_start,
 )
@@ -60,21 +59,28 @@ def gradient_step(
         objective: Objective, params: SquareRootParams, state: GradientState
     ) -> tuple[SquareRootParams, GradientState, Report]:
         score = state.score
-        ascent = np.linalg.solve(metric(objective, score), score.score)
-        decrement = float(np.sqrt(max(score.score @ ascent, 0.0)))
-        if decrement <= CONVERGED_BELOW:
-            return params, state, _report(objective, score, Status.CONVERGED, decrement)
+        matrix = metric(objective, score)
+        ascent = np.linalg.solve(matrix, score.score)
+        norm = _norm(score.score, ascent)
+        if norm <= CONVERGED_BELOW:
+            return params, state, _report(score, Status.CONVERGED, norm)
         direction = _direction(score, ascent, state)
         move = line_search(objective, score, direction)
         if move.score is None and state.previous_direction is not None:
             direction = ascent
             move = line_search(objective, score, direction)
         if move.score is None:
-            return params, state, _report(objective, score, Status.STALLED, decrement)
+            return params, state, _report(score, Status.STALLED, norm)
         after = GradientState(move.score, state.count + 1, score.score, ascent, direction)
         status = Status.FINISHED if after.count == iterations else Status.RUNNING
-        report = _report(objective, move.score, status, None, move.length)
+        norm = _norm(move.score.score, np.linalg.solve(matrix, move.score.score))
+        if norm <= CONVERGED_BELOW:
+            status = Status.CONVERGED
+        report = _report(move.score, status, norm, move.length)
         return unpack(objective, move.score.value.x), after, report
+
+    def _norm(score: FloatArray, ascent: FloatArray) -> float:
+        return float(np.sqrt(max(score @ ascent, 0.0)))
 
     def _direction(score: Score, ascent: FloatArray, state: GradientState) -> FloatArray:
         if (
@@ -94,13 +100,8 @@ def gradient_step(
         return direction if direction @ score.score > 0 else ascent
 
     def _report(
-        objective: Objective,
-        score: Score,
-        status: Status,
-        norm: float | None,
-        length: float = float("nan"),
+        score: Score, status: Status, norm: float, length: float = float("nan")
     ) -> Report:
-        norm = score_norm(objective, score.score) if norm is None else norm
         return Report(status, name, score.value.loglik, norm, length)
 
     return Step(name, init, update)

@@ -4,12 +4,13 @@ from lmmkit.optimize.combine import chain
 from lmmkit.optimize.em import em
 from lmmkit.optimize.gradient import conjugate_gradient, steepest_descent
 from lmmkit.optimize.metrics import newton
+from lmmkit.optimize.scoring import variance_scoring
 from lmmkit.optimize.step import Step
 
 
 def default_strategy() -> Step:
-    """One EM step, then Newton's method with Fisher scoring wherever the Hessian is indefinite."""
-    return chain(em(1), steepest_descent(metric=newton))
+    """Two steps of scoring on the variances, then Newton's method on the factors."""
+    return chain(variance_scoring(2), steepest_descent(metric=newton))
 
 
 def seed_strategy() -> Step:

@@ -10,7 +10,7 @@ from lmmkit.likelihood.objective import Objective
 from lmmkit.linalg import psd_factor
 from lmmkit.optimize.certificate import Certificate, certify
 from lmmkit.optimize.constrained import maximize_subject_to
-from lmmkit.optimize.evaluate import evaluate, pack
+from lmmkit.optimize.evaluate import Value, differentiate, evaluate, pack
 from lmmkit.optimize.presets import default_strategy
 from lmmkit.optimize.step import Report, Status, Step
 from lmmkit.parameters.convert import to_profile, to_square_root
@@ -29,21 +29,32 @@ class Optimum:
 
     Attributes
     ----------
-    params : SquareRootParams
-        With beta.
     natural : NaturalParams
-        The same place, with sigma2; held entries are exact.
+        With beta; held entries are exact.
     loglik : float
     certificate : Certificate
-    trace : polars.DataFrame
-        One row an iteration: iteration, step, loglik, score_norm, step_length.
+    reports : tuple of Report
+        One an iteration.
     """
 
-    params: SquareRootParams
     natural: NaturalParams
     loglik: float
     certificate: Certificate
-    trace: pl.DataFrame
+    reports: tuple[Report, ...]
+
+    @property
+    def trace(self) -> pl.DataFrame:
+        """One row an iteration: iteration, step, loglik, score_norm, step_length."""
+        return pl.DataFrame(
+            {
+                "iteration": range(1, len(self.reports) + 1),
+                "step": [report.step for report in self.reports],
+                "loglik": [report.loglik for report in self.reports],
+                "score_norm": [report.score_norm for report in self.reports],
+                "step_length": [report.step_length for report in self.reports],
+            },
+            schema_overrides={"iteration": pl.Int64},
+        )
 
 
 def maximize(
@@ -102,15 +113,12 @@ def maximize(
         reports.append(Report(Status.CONVERGED, "closed form", value.loglik, 0.0))
     ended = reports[-1].status
     status = Status.OUT_OF_ITERATIONS if ended is Status.RUNNING else ended
-    params = _at_boundary(standard, params)
-    certificate = certify(standard, params, status)
-    natural = objective.natural(_restore(objective, params))
+    end = differentiate(standard, _at_boundary(standard, params))
     return Optimum(
-        params=to_square_root(natural),
-        natural=natural,
-        loglik=evaluate(standard, pack(params)).loglik,
-        certificate=certificate,
-        trace=_trace(reports),
+        natural=objective.natural_at(end.value.place),
+        loglik=end.value.loglik,
+        certificate=certify(standard, end, status),
+        reports=tuple(reports),
     )
 
 
@@ -136,11 +144,10 @@ def _maximize_held(
     singular = tuple(k for k, t in enumerate(params.factor) if (np.diagonal(t) == 0.0).any())
     converged = last.status is Status.CONVERGED and found.inertia[2] == 0
     return Optimum(
-        params=params,
         natural=found.natural,
         loglik=found.loglik,
         certificate=Certificate(last.status, converged, last.score_norm, found.inertia, singular),
-        trace=_trace(list(found.reports)),
+        reports=found.reports,
     )
 
 
@@ -159,17 +166,17 @@ def _restore(objective: Objective, params: SquareRootParams) -> SquareRootParams
     return to_square_root(ProfileParams(objective.moments.basis.psi(to_profile(params).psi_rel)))
 
 
-def _at_boundary(objective: Objective, params: SquareRootParams) -> SquareRootParams:
+def _at_boundary(objective: Objective, params: SquareRootParams) -> Value:
     """Covariances that are nearly singular made exactly so, where that costs nothing.
 
     The standard coordinates make this a comparison with the residual variance.
     """
-    if not params.factor:
-        return params
-    snapped = SquareRootParams(tuple(_snap(factor) for factor in params.factor))
-    before = evaluate(objective, pack(params)).loglik
-    after = evaluate(objective, pack(snapped)).loglik
-    return snapped if after >= before - _NO_LOSS * (1.0 + abs(before)) else params
+    before = evaluate(objective, pack(params))
+    snapped = [_snap(factor) for factor in params.factor]
+    if all(a is b for a, b in zip(snapped, params.factor, strict=True)):
+        return before
+    after = evaluate(objective, pack(SquareRootParams(tuple(snapped))))
+    return after if after.loglik >= before.loglik - _NO_LOSS * (1.0 + abs(before.loglik)) else before
 
 
 def _snap(factor: FloatArray) -> FloatArray:
@@ -180,15 +187,3 @@ def _snap(factor: FloatArray) -> FloatArray:
     kept = left * np.where(small, 0.0, values)
     return psd_factor(kept @ kept.T)
 
-
-def _trace(reports: list[Report]) -> pl.DataFrame:
-    return pl.DataFrame(
-        {
-            "iteration": range(1, len(reports) + 1),
-            "step": [report.step for report in reports],
-            "loglik": [report.loglik for report in reports],
-            "score_norm": [report.score_norm for report in reports],
-            "step_length": [report.step_length for report in reports],
-        },
-        schema_overrides={"iteration": pl.Int64},
-    )

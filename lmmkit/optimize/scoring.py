@@ -1,0 +1,101 @@
+"""Fisher scoring on the scale of the variances."""
+
+import numpy as np
+
+from lmmkit.likelihood import derivatives
+from lmmkit.likelihood.objective import Objective
+from lmmkit.linalg import psd_factor, vech
+from lmmkit.optimize.evaluate import (
+    CONVERGED_BELOW,
+    Score,
+    differentiate,
+    evaluate,
+    packed_gradient,
+    score_norm,
+    unpack,
+    usable_start,
+)
+from lmmkit.optimize.step import Report, Status, Step
+from lmmkit.parameters.packing import split_matrices
+from lmmkit.parameters.square_root import SquareRootParams
+from lmmkit.records import FloatArray, record
+
+_SMALLEST_SHRINKAGE = 0.05
+_RIDGE = 1e-12
+
+
+@record
+class ScoringState:
+    """Where scoring is, and how many iterations it has made."""
+
+    score: Score
+    count: int = 0
+
+
+def variance_scoring(iterations: int | None = None) -> Step:
+    """Fisher scoring for (Psi, sigma2), where the model's covariance is linear.
+
+    Balanced data are solved by one iteration from anywhere, and others nearly so; but the scale
+    ends at zero. A step that would leave it is cut where a variance in some direction has shrunk
+    twentyfold, and the step stalls where the log-likelihood falls: let steps on the factors follow.
+
+    Parameters
+    ----------
+    iterations : int, optional
+        Finished after so many; None runs to convergence.
+    """
+
+    def init(objective: Objective, params: SquareRootParams) -> ScoringState:
+        return ScoringState(usable_start(objective, params, "variance_scoring"))
+
+    def update(
+        objective: Objective, params: SquareRootParams, state: ScoringState
+    ) -> tuple[SquareRootParams, ScoringState, Report]:
+        score = state.score
+        after = differentiate(objective, evaluate(objective, _scored(objective, score)))
+        if not after.value.loglik >= score.value.loglik:
+            norm = score_norm(objective, score.score)
+            report = Report(Status.STALLED, "variance_scoring", score.value.loglik, norm)
+            return params, state, report
+        norm = score_norm(objective, after.score)
+        count = state.count + 1
+        status = Status.FINISHED if count == iterations else Status.RUNNING
+        if norm <= CONVERGED_BELOW:
+            status = Status.CONVERGED
+        report = Report(status, "variance_scoring", after.value.loglik, norm, 1.0)
+        return unpack(objective, after.value.x), ScoringState(after, count), report
+
+    return Step("variance_scoring", init, update)
+
+
+def _scored(objective: Objective, score: Score) -> FloatArray:
+    """The packed factors after one scoring step."""
+    place = score.value.place
+    parts = derivatives.information(
+        place.point, score.pieces, objective.degrees_of_freedom, objective.sizes
+    )
+    information, by_sigma2 = parts.delta_delta, np.zeros(len(score.score))
+    sigma2 = float(place.point.sigma2)
+    if objective.held_sigma2 is None:
+        by_sigma2 = parts.delta_sigma2 / parts.sigma2_sigma2
+        information = information - np.outer(by_sigma2, parts.delta_sigma2)
+    ridge = _RIDGE * np.diag(np.diagonal(parts.delta_delta))
+    step = np.linalg.solve(information + ridge, packed_gradient(score))
+    residual = sigma2 - float(by_sigma2 @ step)
+    step *= sigma2 / max(residual, _SMALLEST_SHRINKAGE * sigma2)
+    moved = [np.zeros(0)]
+    changes = split_matrices(step, objective.sizes, triangular=False)
+    for factor, change in zip(score.value.factors, changes, strict=True):
+        moved.append(vech(psd_factor(_shrunk_at_most(factor, change))))
+    return np.concatenate(moved)
+
+
+def _shrunk_at_most(factor: FloatArray, change: FloatArray) -> FloatArray:
+    """``T T' + change``, its eigenvalues relative to ``T T'`` kept above a twentieth."""
+    if not (np.diagonal(factor) != 0.0).all():
+        values, vectors = np.linalg.eigh(factor @ factor.T + change)
+        return np.asarray((vectors * np.maximum(values, 0.0)) @ vectors.T)
+    inverse = np.linalg.inv(factor)
+    values, vectors = np.linalg.eigh(inverse @ change @ inverse.T)
+    root = factor @ (vectors * np.sqrt(np.maximum(1.0 + values, _SMALLEST_SHRINKAGE)))
+    return np.asarray(root @ root.T)
