@@ -16,11 +16,11 @@ from typing import Any
 import attrs
 import numpy as np
 import polars as pl
-from lmmkit.fit import Fit
 
 from lmmkit import datasets, fit, fixed_effects, glance, summary, variance_components
 from lmmkit.design.frames import select
 from lmmkit.errors import ArgumentError, DataError, LmmkitError
+from lmmkit.fit import Fit
 
 _READERS = {".csv": "CSV", ".parquet": "Parquet"}
 

@@ -10,8 +10,9 @@ from lmmkit.design.design import Design
 from lmmkit.errors import DataError
 from lmmkit.formula.terms import ModelFormula
 from lmmkit.likelihood.derivatives import Criterion
-from lmmkit.likelihood.objective import Objective, ml, reml as restricted
 from lmmkit.likelihood.hold import hold
+from lmmkit.likelihood.objective import Objective, ml
+from lmmkit.likelihood.objective import reml as restricted
 from lmmkit.moments import cross_products
 from lmmkit.optimize.certificate import Certificate
 from lmmkit.optimize.run import Optimum, maximize

@@ -1,6 +1,6 @@
-"""Small dense matrices, many at once: the stack is the last axis, so that each step of a
-factorization is one operation on whole vectors.
+"""Small dense matrices, many at once.
 
+The stack is the last axis, so that each step of a factorization is one operation on whole vectors.
 Shapes are ``(..., q, q, P)``: any leading axes, the matrix, and P matrices side by side.
 """
 
@@ -71,7 +71,8 @@ def solve_lower(factor: FloatArray, b: FloatArray) -> FloatArray:
 def gram(a: FloatArray, b: FloatArray) -> FloatArray:
     """``sum over k, p of a[k, i, p] b[k, j, p]``: shape (..., i, j) from (..., k, i, P)."""
     products: FloatArray = np.matmul(a, np.swapaxes(b, -1, -2))
-    return products.sum(axis=-3)
+    total: FloatArray = products.sum(axis=-3)
+    return total
 
 
 @cache

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lmmkit.errors import ShapeError
 
-FloatArray: TypeAlias = NDArray[np.float64]
+FloatArray: TypeAlias = NDArray[np.floating[Any]]
 IntArray: TypeAlias = NDArray[np.int32]
 _T = TypeVar("_T")
 
@@ -31,9 +31,7 @@ def adopt(array: NDArray[Any]) -> NDArray[Any]:
 
 def _is_read_only(array: NDArray[Any]) -> bool:
     base = array.base
-    return (
-        not array.flags.writeable and isinstance(base, np.ndarray) and not base.flags.writeable
-    )
+    return not array.flags.writeable and isinstance(base, np.ndarray) and not base.flags.writeable
 
 
 def frozen_array(value: ArrayLike, dtype: Any = np.float64) -> NDArray[Any]:
@@ -60,9 +58,7 @@ def _checker(ndim: int | None, finite: bool) -> Callable[[Any, "attrs.Attribute[
     def check(record: Any, attribute: "attrs.Attribute[Any]", value: NDArray[Any]) -> None:
         name = f"{type(record).__name__}.{attribute.name}"
         if ndim is not None and value.ndim != ndim:
-            raise ShapeError(
-                f"{name}: expected {ndim} axes, got an array of shape {value.shape}"
-            )
+            raise ShapeError(f"{name}: expected {ndim} axes, got an array of shape {value.shape}")
         if finite and not _all_finite(value):
             where = tuple(int(i) for i in np.argwhere(~np.isfinite(value))[0])
             raise ShapeError(
@@ -77,10 +73,10 @@ def float_array(ndim: int | None = None, *, finite: bool = True) -> Any:
     return attrs.field(converter=frozen_array, validator=_checker(ndim, finite))
 
 
-def optional_float_array(ndim: int | None = None) -> Any:
+def optional_float_array(ndim: int | None = None, *, default: None = None) -> Any:
     """As :func:`float_array`, or None."""
     return attrs.field(
-        default=None,
+        default=default,
         converter=attrs.converters.optional(frozen_array),
         validator=attrs.validators.optional(_checker(ndim, finite=True)),
     )
@@ -89,7 +85,8 @@ def optional_float_array(ndim: int | None = None) -> Any:
 def int_array(ndim: int | None = None) -> Any:
     """A field that holds a read-only int32 array."""
     return attrs.field(
-        converter=lambda value: frozen_array(value, np.int32), validator=_checker(ndim, finite=False)
+        converter=lambda value: frozen_array(value, np.int32),
+        validator=_checker(ndim, finite=False),
     )
 
 
@@ -116,7 +113,7 @@ def _seal(value: Any) -> NDArray[Any]:
 
 
 def computed_array() -> Any:
-    """A field for an array that lmmkit has just computed: made read-only, neither copied nor checked."""
+    """A field for an array just computed: made read-only, neither copied nor checked."""
     return attrs.field(converter=_seal)
 
 
@@ -144,7 +141,13 @@ def same(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-def _equal(self: Any, other: object) -> bool:
+def evolve(original: _T, **changes: Any) -> _T:
+    """A copy of a record with some of its fields changed, validated like any other."""
+    copy: _T = attrs.evolve(original, **changes)  # type: ignore[misc]
+    return copy
+
+
+def _equal(self: Any, other: Any) -> Any:
     if type(self) is not type(other):
         return NotImplemented
     return all(
@@ -155,7 +158,7 @@ def _equal(self: Any, other: object) -> bool:
 
 
 def _rebuild(cls: type[_T], values: tuple[Any, ...]) -> _T:
-    fields = attrs.fields(cls)  # type: ignore[arg-type]
+    fields: Any = attrs.fields(cls)  # type: ignore[arg-type]
     return cls(**{field.alias: value for field, value in zip(fields, values, strict=True)})
 
 
@@ -164,14 +167,25 @@ def _reduce(self: Any) -> tuple[Any, ...]:
     return _rebuild, (type(self), tuple(getattr(self, field.name) for field in fields))
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(attrs.field,))
+@dataclass_transform(
+    frozen_default=True,
+    field_specifiers=(
+        attrs.field,
+        float_array,
+        optional_float_array,
+        int_array,
+        float_arrays,
+        int_arrays,
+        computed_array,
+    ),
+)
 def record(cls: type[_T]) -> type[_T]:
     """Class decorator: a frozen, slotted attrs class, compared field by field.
 
     Pickle and deepcopy rebuild a record through its constructor, so that its arrays come back
     read-only and its invariants are checked again.
     """
-    cls.__eq__ = _equal  # type: ignore[assignment,method-assign]
+    cls.__eq__ = _equal  # type: ignore[method-assign]
     cls.__hash__ = None  # type: ignore[assignment]
-    cls.__reduce__ = _reduce  # type: ignore[assignment,method-assign]
+    cls.__reduce__ = _reduce  # type: ignore[method-assign]
     return attrs.frozen(cls, eq=False, slots=True, repr=not hasattr(cls, "_repr_html_"))

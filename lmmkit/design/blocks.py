@@ -37,7 +37,7 @@ class GroupBlock:
     Z: tuple[FloatArray, ...] = float_arrays(3)
     levels: tuple[IntArray, ...] = int_arrays(2)
     rows: IntArray = int_array(2)
-    weights: FloatArray | None = optional_float_array(2)
+    weights: FloatArray | None = optional_float_array(2, default=None)
 
     def __attrs_post_init__(self) -> None:
         shape = self.X.shape[:2]

@@ -108,8 +108,8 @@ class Design:
     x_names: tuple[str, ...]
     terms: tuple[RandomTerm, ...]
     rows: IntArray = int_array(1)
-    weights: FloatArray | None = optional_float_array(1)
-    offset: FloatArray | None = optional_float_array(1)
+    weights: FloatArray | None = optional_float_array(1, default=None)
+    offset: FloatArray | None = optional_float_array(1, default=None)
     response: str = "y"
     dropped: DroppedRows = DroppedRows()
     aliased: tuple[str, ...] = ()

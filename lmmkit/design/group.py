@@ -1,10 +1,15 @@
 """Cut a design's rows into independent groups and stack the groups of one size."""
 
+from typing import TypeVar
+
 import numpy as np
+from numpy.typing import NDArray
 
 from lmmkit.design.blocks import GroupBlock
 from lmmkit.design.design import Design
 from lmmkit.records import FloatArray, IntArray, adopt
+
+_Number = TypeVar("_Number", bound=np.number)
 
 
 def group(design: Design) -> tuple[GroupBlock, ...]:
@@ -41,7 +46,7 @@ def _block(
     rows: IntArray,
     take: IntArray | None,
 ) -> GroupBlock:
-    def stack(array: FloatArray, axis: int = 0) -> FloatArray:
+    def stack(array: NDArray[_Number], axis: int = 0) -> NDArray[_Number]:
         chosen = array if take is None else adopt(np.take(array, take, axis=axis))
         return chosen.reshape(*array.shape[:axis], *shape, *array.shape[axis + 1 :])
 

@@ -48,7 +48,7 @@ class DesignRows:
     Z: tuple[FloatArray, ...] = float_arrays(2)
     codes: tuple[IntArray, ...] = int_arrays(1)
     rows: IntArray = int_array(1)
-    offset: FloatArray | None = optional_float_array(1)
+    offset: FloatArray | None = optional_float_array(1, default=None)
     dropped: DroppedRows = attrs.field(factory=DroppedRows)
 
 

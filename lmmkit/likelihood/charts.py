@@ -53,8 +53,8 @@ class Chart:
     delta: FloatArray = float_array()
     by_matrix: FloatArray = float_array()
     by_sigma2: FloatArray = float_array()
-    beta: FloatArray | None = optional_float_array()
-    sigma2: FloatArray | None = optional_float_array()
+    beta: FloatArray | None = optional_float_array(default=None)
+    sigma2: FloatArray | None = optional_float_array(default=None)
 
 
 @singledispatch
@@ -195,7 +195,7 @@ def factor_curvature(sizes: tuple[int, ...], gradient: FloatArray) -> FloatArray
     matrix = np.zeros((*gradient.shape[:-1], n, n))
     start = 0
     for q in sizes:
-        rows, columns, _, _, same_column = _pairings(q)
+        rows, _, _, _, same_column = _pairings(q)
         end = start + len(rows)
         # as a symmetric matrix, a gradient by vech has its diagonal counted once
         full = symmetric(gradient[..., start:end], q)

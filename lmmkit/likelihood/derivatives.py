@@ -1,8 +1,8 @@
 """Value and derivatives of the log-likelihood in relative coordinates ``(beta, delta, sigma2)``.
 
 delta is the packed lower triangle of each term's relative covariance D, in standard coordinates; E
-and F are directions of D. With ``C = X'V^-1X``, ``B = Z'V^-1X``, ``s = Z'V^-1(y - X beta)`` and ``rss = (y - X
-beta)'V^-1(y - X beta)``,
+and F are directions of D. With ``r = y - X beta``, ``C = X'V^-1X``, ``B = Z'V^-1X``, ``s = Z'V^-1 r``
+and ``rss = r'V^-1 r``,
 
     -2 loglik = m log(2 pi sigma2) + sum log|V| + rss / sigma2 [+ log|C|] - sum log w,
 
@@ -147,9 +147,7 @@ def gradient(point: Point, parts: Pieces, m: int, sizes: tuple[int, ...]) -> Flo
     sigma2 = point.sigma2
     by_delta = -0.5 * (_vec(gradient_matrix(point, parts)) @ directions(sizes))
     by_sigma2 = 0.5 * (point.rss / sigma2 - m) / sigma2
-    return np.concatenate(
-        [point.gap / sigma2[..., None], by_delta, by_sigma2[..., None]], axis=-1
-    )
+    return np.concatenate([point.gap / sigma2[..., None], by_delta, by_sigma2[..., None]], axis=-1)
 
 
 def hessian(point: Point, parts: Pieces, m: int, sizes: tuple[int, ...]) -> Quadratic:
@@ -230,7 +228,9 @@ def _determinant_part(C: FloatArray, B: FloatArray) -> FloatArray:
     flat = B.reshape(*B.shape[:-3], q * p, groups)
     sums = (flat @ _t(flat)).reshape(*flat.shape[:-2], q, p, q, p)
     pairs = np.einsum("...iajb->...ijab", sums)
-    solved = np.linalg.solve(C[..., None, None, :, :], pairs).reshape(*pairs.shape[:-4], q * q, p, p)
+    solved = np.linalg.solve(C[..., None, None, :, :], pairs).reshape(
+        *pairs.shape[:-4], q * q, p, p
+    )
     product: FloatArray = np.einsum("...iab,...jba->...ij", solved, solved)
     return product
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import attrs
 import numpy as np
 
 from lmmkit.design.design import Design
@@ -15,7 +14,7 @@ from lmmkit.moments.basis import Basis
 from lmmkit.moments.collapse import collapse
 from lmmkit.moments.moments import Moments, recombine
 from lmmkit.parameters.packing import triangle_size
-from lmmkit.records import FloatArray
+from lmmkit.records import FloatArray, evolve
 
 
 def hold(objective: Objective, design: Design, fixed: Mapping[Any, Any]) -> Objective:
@@ -80,7 +79,7 @@ def hold(objective: Objective, design: Design, fixed: Mapping[Any, Any]) -> Obje
         moments = _without_effects(moments, beta)
     if zeros:
         moments = _without_variances(moments, zeros)
-    return attrs.evolve(
+    return evolve(
         objective,
         moments=moments,
         patterns=objective.patterns if moments is objective.moments else collapse(moments),
@@ -152,9 +151,7 @@ def _without_effects(moments: Moments, beta: Mapping[int, float]) -> Moments:
     origin = old.origin + old.x @ shift
     origin[rows] = values
     free = np.setdiff1d(np.flatnonzero((old.x != 0).any(axis=1)), rows)
-    basis = Basis(
-        origin=origin, x=x, z=old.z, log_det_x=float(np.linalg.slogdet(x[free])[1])
-    )
+    basis = Basis(origin=origin, x=x, z=old.z, log_det_x=float(np.linalg.slogdet(x[free])[1]))
     return recombine(moments, tangent, np.eye(sum(moments.sizes)), shift, moments.sizes, basis)
 
 
@@ -169,7 +166,7 @@ def _without_variances(moments: Moments, zeros: set[tuple[int, int]]) -> Moments
         kept[rows] = 0.0
         z.append(kept)
         tangents.append(tangent)
-    basis = attrs.evolve(old, z=tuple(z))
+    basis = evolve(old, z=tuple(z))
     sizes = tuple(tangent.shape[1] for tangent in tangents)
     p = len(moments.xx)
     return recombine(moments, np.eye(p), block_diagonal(tangents), np.zeros(p), sizes, basis)

@@ -2,7 +2,6 @@
 
 import math
 
-import attrs
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,7 +15,7 @@ from lmmkit.moments.basis import Basis
 from lmmkit.moments.collapse import Patterns, collapse
 from lmmkit.moments.moments import Moments
 from lmmkit.parameters.natural import NaturalParams
-from lmmkit.records import FloatArray, computed_array, record
+from lmmkit.records import FloatArray, computed_array, evolve, record
 
 
 @record
@@ -44,9 +43,9 @@ class Objective:
     """The Gaussian log-likelihood, or the restricted one, of one model and its data.
 
     Every method takes any of the three parameter records, whose type says what the numbers mean. A
-    vector or matrix is over the record's packed order; a record with ``beta=None`` has beta profiled
-    out, and :class:`ProfileParams` and :class:`SquareRootParams` have sigma2 profiled out. Leading
-    axes of the parameters, and of the response, broadcast.
+    vector or matrix is over the record's packed order. A record with ``beta=None`` has beta
+    profiled out; :class:`ProfileParams` and :class:`SquareRootParams` have sigma2 profiled out.
+    Leading axes of the parameters, and of the response, broadcast.
 
     The restricted log-likelihood is lme4's: without the constant ``log|X'X| / 2``. At a beta other
     than the generalized least-squares one, beta enters it through the residuals alone.
@@ -80,7 +79,9 @@ class Objective:
         psi = [(c @ c.T != 0)[np.tril_indices(len(c))] for c in basis.z]
         mask = np.concatenate([(basis.x != 0).any(axis=1), *psi, [self.held_sigma2 is None]])
         for constraint in self.held:
-            mask[constraint.index if isinstance(constraint, Hold) else constraint.covariance] = False
+            mask[constraint.index if isinstance(constraint, Hold) else constraint.covariance] = (
+                False
+            )
         return mask
 
     @property
@@ -98,7 +99,7 @@ class Objective:
             z=tuple(np.eye(q) for q in self.sizes),
             log_det_x=old.log_det_x,
         )
-        return attrs.evolve(self, moments=attrs.evolve(self.moments, basis=identity))
+        return evolve(self, moments=evolve(self.moments, basis=identity))
 
     def loglik(self, params: Params) -> FloatArray | float:
         """The log-likelihood; NaN where the marginal covariance is not positive definite."""
@@ -171,9 +172,10 @@ class Objective:
         beta: FloatArray | None = None,
         sigma2: FloatArray | None = None,
     ) -> Located:
-        """Eliminate the groups at the relative covariance ``D`` (..., q, q), block diagonal by term.
+        """Eliminate the groups at the relative covariance ``D`` (..., q, q).
 
-        All in standard coordinates; beta and sigma2 are profiled where they are None.
+        D is block diagonal by term. All is in standard coordinates; beta and sigma2 are profiled
+        where they are None.
         """
         done = eliminate(self.patterns, D)
         C = done.products[..., :-1, :-1]

@@ -2,8 +2,8 @@
 
 Cross-products square a condition number: with a covariate measured as a year or a time stamp,
 ``Z'Z`` of the raw columns has lost the digits that the likelihood needs. The columns are therefore
-recombined first, ``X_std = (X) B`` and ``Z_std = Z C``, and the response is taken as a residual, ``y -
-X beta0``. That is an exact change of coordinates of the same model,
+recombined first, ``X_std = X B`` and ``Z_std = Z C``, and the response is taken as a residual,
+``y_std = y - X beta0``. That is an exact change of coordinates of the same model,
 
     beta = beta0 + B beta_std,      Psi = C Psi_std C',
 

@@ -1,8 +1,8 @@
 """From moments to what one evaluation of the likelihood reads: groups factored and collapsed.
 
-For group i let ``Z'Z = F F'``. The rows of Z enter only through F, and those of X and y only through
-``U = F^-1 Z'[X y]`` (their part inside the span of Z) and the cross-products of what lies outside it.
-Groups with equal F form a pattern. Every sum over the groups of a pattern is linear in the sum of
+For group i let ``Z'Z = F F'``. The rows of Z enter only through F, and those of X and y only
+through ``U = F^-1 Z'[X y]``, their part inside the span of Z, and the cross-products of what lies
+outside it. Groups with equal F form a pattern. Every sum over the groups of a pattern is linear in the sum of
 ``vec(U) vec(U)'``, whose rank is at most q (p + 1): so many stand-in groups replace them.
 """
 
@@ -77,7 +77,7 @@ def _all_cross_products(moments: Moments) -> FloatArray:
 
 
 def _distinct(zz: FloatArray) -> tuple[IntArray, IntArray, FloatArray]:
-    """First position, inverse and count of the distinct matrices of (m, q, q), by a hash of each."""
+    """First position, inverse and count of the distinct matrices of (m, q, q), by hashing."""
     m, q, _ = zz.shape
     rows, columns = np.tril_indices(q)
     entries = zz[:, rows, columns]

@@ -60,11 +60,13 @@ class Moments:
 
     def __attrs_post_init__(self) -> None:
         m, q, p = len(self.levels), sum(self.sizes), len(self.xx)
-        require(self.zz.shape == (m, q, q), f"Moments.zz: expected {(m, q, q)}, got {self.zz.shape}")
-        require(self.zx.shape == (m, q, p), f"Moments.zx: expected {(m, q, p)}, got {self.zx.shape}")
         require(
-            self.zy.shape[-2:] == (m, q), f"Moments.zy: expected {(m, q)}, got {self.zy.shape}"
+            self.zz.shape == (m, q, q), f"Moments.zz: expected {(m, q, q)}, got {self.zz.shape}"
         )
+        require(
+            self.zx.shape == (m, q, p), f"Moments.zx: expected {(m, q, p)}, got {self.zx.shape}"
+        )
+        require(self.zy.shape[-2:] == (m, q), f"Moments.zy: expected {(m, q)}, got {self.zy.shape}")
         require(self.xy.shape[-1:] == (p,), f"Moments.xy: expected {(p,)}, got {self.xy.shape}")
 
     def __add__(self, other: "Moments") -> "Moments":

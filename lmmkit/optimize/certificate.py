@@ -25,8 +25,8 @@ class Certificate:
         ``sqrt(score' I^-1 score)`` with I the expected information of the factors: the distance to
         the optimum in standard errors, as the score estimates it.
     inertia : tuple of int
-        Numbers of positive, zero and negative eigenvalues of minus the Hessian over the factors. At a
-        maximum none is negative; a zero one belongs to a direction along a singular covariance.
+        Numbers of positive, zero and negative eigenvalues of minus the Hessian over the factors. At
+        a maximum none is negative; a zero one is a direction along a singular covariance.
     singular : tuple of int
         Positions of the random terms whose covariance is singular, on the boundary.
     """
@@ -54,7 +54,7 @@ def certify(objective: Objective, score: Score, status: Status) -> Certificate:
     information = fisher_information(objective, score)
     inertia = _inertia(-observed_hessian(objective, score), np.diagonal(information))
     solution = np.linalg.lstsq(information, score.score, rcond=1e-12)[0]
-    distance = float(np.sqrt(max(score.score @ solution, 0.0)))
+    distance = float(np.sqrt(max(float(score.score @ solution), 0.0)))
     if distance > _SCORE_BELOW and status is Status.CONVERGED:
         status = Status.STALLED
     if distance <= _SCORE_BELOW and status in (Status.STALLED, Status.FINISHED):

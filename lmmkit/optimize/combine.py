@@ -3,13 +3,11 @@
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-import attrs
-
 from lmmkit.errors import StrategyError
 from lmmkit.likelihood.objective import Objective
 from lmmkit.optimize.step import Report, Status, Step
 from lmmkit.parameters.square_root import SquareRootParams
-from lmmkit.records import record
+from lmmkit.records import evolve, record
 
 Rule: TypeAlias = Callable[[Report], bool]
 
@@ -49,7 +47,7 @@ def chain(*steps: Step) -> Step:
         if report.status in _DONE and running.index + 1 < len(steps):
             index = running.index + 1
             state = steps[index].init(objective, params)
-            return params, _Running(index, state), attrs.evolve(report, status=Status.RUNNING)
+            return params, _Running(index, state), evolve(report, status=Status.RUNNING)
         return params, _Running(running.index, state), report
 
     return Step(name, init, update)
@@ -70,7 +68,7 @@ def repeat(step: Step, times: int) -> Step:
         params, state, report = step.update(objective, params, running.state)
         if report.status in _DONE and running.starts < times:
             again = _Running(0, step.init(objective, params), running.starts + 1)
-            return params, again, attrs.evolve(report, status=Status.RUNNING)
+            return params, again, evolve(report, status=Status.RUNNING)
         return params, _Running(0, state, running.starts), report
 
     return Step(f"{step.name} x {times}", init, update)
@@ -88,7 +86,7 @@ def until(rule: Rule, step: Step) -> Step:
     ) -> tuple[SquareRootParams, Any, Report]:
         params, state, report = step.update(objective, params, state)
         if report.status is Status.RUNNING and rule(report):
-            report = attrs.evolve(report, status=Status.FINISHED)
+            report = evolve(report, status=Status.FINISHED)
         return params, state, report
 
     return Step(f"until({step.name})", step.init, update)
@@ -108,7 +106,7 @@ def fallback(first: Step, second: Step) -> Step:
         params, state, report = step.update(objective, params, running.state)
         if report.status is Status.STALLED and running.index == 0:
             state = second.init(objective, params)
-            return params, _Running(1, state), attrs.evolve(report, status=Status.RUNNING)
+            return params, _Running(1, state), evolve(report, status=Status.RUNNING)
         return params, _Running(running.index, state), report
 
     return Step(f"{first.name} | {second.name}", init, update)
@@ -142,7 +140,7 @@ def best_so_far(step: Step) -> Step:
         ended = report.status if best.report is report else Status.STALLED
         if report.status is Status.FINISHED:
             ended = Status.FINISHED
-        return best.params, best, attrs.evolve(best.report, status=ended)
+        return best.params, best, evolve(best.report, status=ended)
 
     return Step(f"best_so_far({step.name})", init, update)
 

@@ -1,7 +1,7 @@
 """The maximum subject to equalities between natural parameters: for held entries, and profiles.
 
-The variables are ``x = (beta, Lambda, log sigma)`` in standard coordinates, with ``Psi = Lambda Lambda'``. A
-step is Newton's on the Lagrangian, restricted to the constraints' tangent space (absolute
+The variables are ``x = (beta, Lambda, log sigma)`` in standard coordinates, ``Psi = Lambda Lambda'``.
+A step is Newton's on the Lagrangian, restricted to the constraints' tangent space (absolute
 eigenvalues where the reduced Hessian is indefinite); afterwards Gauss-Newton steps on the
 constraints alone, which cost no likelihood, bring the point back to them. Every accepted point is
 feasible, so that a line search on the log-likelihood suffices.
@@ -16,8 +16,8 @@ from lmmkit.likelihood.charts import factor_curvature, product_jacobian
 from lmmkit.likelihood.constraints import Constraint, Hold
 from lmmkit.likelihood.objective import Objective
 from lmmkit.linalg import block_diagonal, psd_factor, vech
-from lmmkit.optimize.step import Report, Status
 from lmmkit.moments.basis import Basis, congruence
+from lmmkit.optimize.step import Report, Status
 from lmmkit.parameters.checks import Layout
 from lmmkit.parameters.natural import NaturalParams
 from lmmkit.parameters.packing import split_matrices
@@ -197,9 +197,7 @@ def _equalities(problem: _Problem, x: FloatArray) -> list[_Equality]:
     return equalities
 
 
-def _residual(
-    constraint: Constraint, values: FloatArray
-) -> tuple[float, FloatArray, FloatArray]:
+def _residual(constraint: Constraint, values: FloatArray) -> tuple[float, FloatArray, FloatArray]:
     """A constraint's residual, gradient and Hessian over the packed natural parameters."""
     gradient, second = np.zeros(len(values)), np.zeros((len(values), len(values)))
     if isinstance(constraint, Hold):

@@ -15,7 +15,7 @@ from lmmkit.optimize.evaluate import (
 )
 from lmmkit.optimize.step import Report, Status, Step
 from lmmkit.parameters.square_root import SquareRootParams
-from lmmkit.records import record
+from lmmkit.records import FloatArray, record
 
 
 @record
@@ -53,7 +53,7 @@ def em(iterations: int | None = None) -> Step:
         objective: Objective, params: SquareRootParams, state: EMState
     ) -> tuple[SquareRootParams, EMState, Report]:
         n_levels = len(objective.moments.levels)
-        moved = [np.zeros(0)]
+        moved: list[FloatArray] = [np.zeros(0)]
         for T, G in zip(state.score.value.factors, state.score.G, strict=True):
             inner = np.eye(len(T)) - T.T @ G @ T / n_levels
             moved.append(vech(T @ psd_factor(0.5 * (inner + inner.T))))

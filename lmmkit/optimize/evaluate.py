@@ -80,8 +80,8 @@ def fisher_information(objective: Objective, score: Score) -> FloatArray:
     """A positive semidefinite (n, n) model of minus the Hessian over the packed factors.
 
     The expected information, sigma2 profiled out, and the positive part of the curvature that the
-    map ``T -> T T'`` brings in: without it, steps overshoot through zero where a variance is zero at
-    the optimum, since the information of T vanishes there.
+    map ``T -> T T'`` brings in: without it, steps overshoot through zero where a variance is zero
+    at the optimum, since the information of T vanishes there.
     """
     parts = derivatives.information(*_at(objective, score))
     inner = parts.delta_delta
@@ -146,6 +146,7 @@ def usable_start(objective: Objective, params: SquareRootParams, step: str) -> S
     value = evaluate(objective, pack(params))
     if not np.isfinite(value.loglik):
         raise StrategyError(
-            f"{step}: expected a start with a finite log-likelihood, got {value.loglik} at\n{params}"
+            f"{step}: expected a start with a finite log-likelihood, got {value.loglik} at\n"
+            f"{params}"
         )
     return differentiate(objective, value)

@@ -24,9 +24,9 @@ class GradientState:
 
     score: Score
     count: int = 0
-    previous_score: FloatArray | None = optional_float_array(1)
-    previous_ascent: FloatArray | None = optional_float_array(1)
-    previous_direction: FloatArray | None = optional_float_array(1)
+    previous_score: FloatArray | None = optional_float_array(1, default=None)
+    previous_ascent: FloatArray | None = optional_float_array(1, default=None)
+    previous_direction: FloatArray | None = optional_float_array(1, default=None)
 
 
 def gradient_step(
@@ -38,8 +38,8 @@ def gradient_step(
 ) -> Step:
     """The step that moves along ``z + beta d_old``, where ``z`` is the score in ``metric``.
 
-    It has converged when the expected gain is zero to working precision: ``score' M^-1 score`` below
-    1e-12, M being the metric, which is a distance of 1e-6 standard errors in the Fisher metric.
+    It has converged when the expected gain is zero to working precision: ``score' M^-1 score``
+    below 1e-12, M being the metric: a distance of 1e-6 standard errors in the Fisher metric.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def gradient_step(
         return unpack(objective, move.score.value.x), after, report
 
     def _norm(score: FloatArray, ascent: FloatArray) -> float:
-        return float(np.sqrt(max(score @ ascent, 0.0)))
+        return float(np.sqrt(max(float(score @ ascent), 0.0)))
 
     def _direction(score: Score, ascent: FloatArray, state: GradientState) -> FloatArray:
         if (
@@ -99,9 +99,7 @@ def gradient_step(
         direction = ascent + beta(slope) * state.previous_direction
         return direction if direction @ score.score > 0 else ascent
 
-    def _report(
-        score: Score, status: Status, norm: float, length: float = float("nan")
-    ) -> Report:
+    def _report(score: Score, status: Status, norm: float, length: float = float("nan")) -> Report:
         return Report(status, name, score.value.loglik, norm, length)
 
     return Step(name, init, update)

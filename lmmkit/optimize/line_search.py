@@ -42,7 +42,7 @@ def fixed(length: float = 1.0) -> LineSearch:
 
 
 def armijo(slope: float = 1e-4, shrink: float = 0.3, most: int = 30) -> LineSearch:
-    """Step lengths 1, shrink, shrink^2, ... until the increase is ``slope`` of the linear model's."""
+    """Step lengths 1, shrink, ... until the increase is ``slope`` of the linear model's."""
 
     def search(objective: Objective, score: Score, direction: FloatArray) -> Move:
         rise = float(score.score @ direction)

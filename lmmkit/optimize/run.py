@@ -176,7 +176,9 @@ def _at_boundary(objective: Objective, params: SquareRootParams) -> Value:
     if all(a is b for a, b in zip(snapped, params.factor, strict=True)):
         return before
     after = evaluate(objective, pack(SquareRootParams(tuple(snapped))))
-    return after if after.loglik >= before.loglik - _NO_LOSS * (1.0 + abs(before.loglik)) else before
+    return (
+        after if after.loglik >= before.loglik - _NO_LOSS * (1.0 + abs(before.loglik)) else before
+    )
 
 
 def _snap(factor: FloatArray) -> FloatArray:
@@ -186,4 +188,3 @@ def _snap(factor: FloatArray) -> FloatArray:
         return factor
     kept = left * np.where(small, 0.0, values)
     return psd_factor(kept @ kept.T)
-

@@ -39,8 +39,8 @@ def scipy_step(method: str = "L-BFGS-B", **options: Any) -> Step:
     """
     if method not in GRADIENT_METHODS:
         raise StrategyError(
-            f"scipy_step: expected one of {', '.join(GRADIENT_METHODS)}, got {method!r}; other methods "
-            "need what the objective does not give, or ignore the gradient that it does"
+            f"scipy_step: expected one of {', '.join(GRADIENT_METHODS)}, got {method!r}; other "
+            "methods need what the objective does not give, or ignore the gradient that it does"
         )
     name = f"scipy {method}"
 
@@ -63,9 +63,7 @@ def scipy_step(method: str = "L-BFGS-B", **options: Any) -> Step:
         tight = {"gtol": 1e-9, "ftol": 1e-15} if method in ("L-BFGS-B", "TNC") else {}
         tight = {"gtol": 1e-9} if method in ("BFGS", "CG") else tight
         tight = {"ftol": 1e-15} if method == "SLSQP" else tight
-        result = minimize(
-            negative, start.value.x, jac=True, method=method, options=tight | options
-        )
+        result = minimize(negative, start.value.x, jac=True, method=method, options=tight | options)
         end = differentiate(objective, evaluate(objective, np.asarray(result.x)))
         norm = score_norm(objective, end.score)
         rose = end.value.loglik > start.value.loglik

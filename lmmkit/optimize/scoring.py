@@ -83,7 +83,7 @@ def _scored(objective: Objective, score: Score) -> FloatArray:
     step = np.linalg.solve(information + ridge, packed_gradient(score))
     residual = sigma2 - float(by_sigma2 @ step)
     step *= sigma2 / max(residual, _SMALLEST_SHRINKAGE * sigma2)
-    moved = [np.zeros(0)]
+    moved: list[FloatArray] = [np.zeros(0)]
     changes = split_matrices(step, objective.sizes, triangular=False)
     for factor, change in zip(score.value.factors, changes, strict=True):
         moved.append(vech(psd_factor(_shrunk_at_most(factor, change))))

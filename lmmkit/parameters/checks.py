@@ -1,9 +1,10 @@
 """What a parameter record must hold: shapes, signs, positive semidefinite matrices."""
 
+from collections.abc import Iterable
 from typing import Any
 
-import attrs
 import numpy as np
+from numpy.typing import ArrayLike
 
 from lmmkit.errors import ParameterError
 from lmmkit.records import FloatArray, frozen_array, record
@@ -32,14 +33,8 @@ def scalar_or_array(value: Any) -> FloatArray | float:
     return float(value) if np.ndim(value) == 0 else frozen_array(value)
 
 
-def beta_field() -> Any:
-    """A field for beta (..., p), or None where beta is profiled out."""
-    return attrs.field(
-        default=None, converter=attrs.converters.optional(frozen_array), validator=_check_beta
-    )
-
-
-def _check_beta(record: Any, attribute: Any, beta: FloatArray | None) -> None:
+def check_beta(record: Any, attribute: Any, beta: FloatArray | None) -> None:
+    """``beta`` (..., p) is finite, or None: profiled out."""
     name = type(record).__name__
     if beta is None:
         return
@@ -49,12 +44,9 @@ def _check_beta(record: Any, attribute: Any, beta: FloatArray | None) -> None:
         raise ParameterError(f"{name}.beta: expected finite numbers, got {beta}")
 
 
-def matrices_field(*, triangular: bool) -> Any:
-    """A field for one matrix (..., q, q) a term: a covariance, or a lower triangular factor."""
-    return attrs.field(
-        converter=lambda values: tuple(frozen_array(value) for value in values),
-        validator=_check_factors if triangular else _check_covariances,
-    )
+def frozen_matrices(values: Iterable[ArrayLike]) -> tuple[FloatArray, ...]:
+    """One read-only matrix a term."""
+    return tuple(frozen_array(value) for value in values)
 
 
 def _check_shapes(record: Any, attribute: Any, matrices: tuple[FloatArray, ...]) -> None:
@@ -68,7 +60,8 @@ def _check_shapes(record: Any, attribute: Any, matrices: tuple[FloatArray, ...])
             raise ParameterError(f"{name}[{k}]: expected finite numbers, got\n{matrix}")
 
 
-def _check_covariances(record: Any, attribute: Any, matrices: tuple[FloatArray, ...]) -> None:
+def check_covariances(record: Any, attribute: Any, matrices: tuple[FloatArray, ...]) -> None:
+    """Every matrix (..., q, q) is symmetric and positive semidefinite."""
     _check_shapes(record, attribute, matrices)
     name = f"{type(record).__name__}.{attribute.name}"
     for k, matrix in enumerate(matrices):
@@ -84,7 +77,8 @@ def _check_covariances(record: Any, attribute: Any, matrices: tuple[FloatArray, 
             )
 
 
-def _check_factors(record: Any, attribute: Any, matrices: tuple[FloatArray, ...]) -> None:
+def check_factors(record: Any, attribute: Any, matrices: tuple[FloatArray, ...]) -> None:
+    """Every matrix (..., q, q) is lower triangular with a diagonal >= 0."""
     _check_shapes(record, attribute, matrices)
     name = f"{type(record).__name__}.{attribute.name}"
     for k, matrix in enumerate(matrices):

@@ -24,7 +24,9 @@ def to_profile(params: NaturalParams | SquareRootParams) -> ProfileParams:
     return ProfileParams(products, params.beta)
 
 
-def to_natural(params: ProfileParams | SquareRootParams, sigma2: FloatArray | float) -> NaturalParams:
+def to_natural(
+    params: ProfileParams | SquareRootParams, sigma2: FloatArray | float
+) -> NaturalParams:
     """``Psi = sigma2 Psi_rel``."""
     profile = to_profile(params) if isinstance(params, SquareRootParams) else params
     scale = np.asarray(sigma2)[..., None, None]
@@ -51,9 +53,7 @@ def to_profile_jacobian(params: NaturalParams | SquareRootParams) -> FloatArray:
     return jacobian
 
 
-def to_natural_jacobian(
-    params: ProfileParams | SquareRootParams, sigma2: float
-) -> FloatArray:
+def to_natural_jacobian(params: ProfileParams | SquareRootParams, sigma2: float) -> FloatArray:
     """Jacobian of :func:`to_natural`, whose argument is the packed ``params`` and then sigma2."""
     if isinstance(params, SquareRootParams):
         inner = to_profile_jacobian(params)
@@ -98,4 +98,3 @@ def _product_jacobian(factor: FloatArray) -> FloatArray:
         change[:, i] += factor[:, j]
         jacobian[:, k] = vech(change)
     return jacobian
-

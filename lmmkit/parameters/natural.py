@@ -6,13 +6,14 @@ import attrs
 
 from lmmkit.parameters.checks import (
     Layout,
-    beta_field,
+    check_beta,
+    check_covariances,
     check_sigma2,
-    matrices_field,
+    frozen_matrices,
     scalar_or_array,
 )
 from lmmkit.parameters.packing import pack_parts, split_matrices
-from lmmkit.records import FloatArray, record
+from lmmkit.records import FloatArray, frozen_array, record
 
 
 @record
@@ -34,9 +35,13 @@ class NaturalParams:
         For a matrix that is not a covariance, a sigma2 that is not positive.
     """
 
-    psi: tuple[FloatArray, ...] = matrices_field(triangular=False)
+    psi: tuple[FloatArray, ...] = attrs.field(
+        converter=frozen_matrices, validator=check_covariances
+    )
     sigma2: FloatArray | float = attrs.field(converter=scalar_or_array, validator=check_sigma2)
-    beta: FloatArray | None = beta_field()
+    beta: FloatArray | None = attrs.field(
+        default=None, converter=attrs.converters.optional(frozen_array), validator=check_beta
+    )
 
     def pack(self) -> FloatArray:
         """The vector (..., n): beta if it is there, lower triangles of psi, sigma2."""

@@ -2,9 +2,11 @@
 
 from typing import Self
 
-from lmmkit.parameters.checks import Layout, beta_field, matrices_field
+import attrs
+
+from lmmkit.parameters.checks import Layout, check_beta, check_covariances, frozen_matrices
 from lmmkit.parameters.packing import pack_parts, split_matrices
-from lmmkit.records import FloatArray, record
+from lmmkit.records import FloatArray, frozen_array, record
 
 
 @record
@@ -24,8 +26,12 @@ class ProfileParams:
         For a matrix that is not a covariance.
     """
 
-    psi_rel: tuple[FloatArray, ...] = matrices_field(triangular=False)
-    beta: FloatArray | None = beta_field()
+    psi_rel: tuple[FloatArray, ...] = attrs.field(
+        converter=frozen_matrices, validator=check_covariances
+    )
+    beta: FloatArray | None = attrs.field(
+        default=None, converter=attrs.converters.optional(frozen_array), validator=check_beta
+    )
 
     def pack(self) -> FloatArray:
         """The vector (..., n): beta if it is there, then the lower triangles of psi_rel."""

@@ -2,11 +2,12 @@
 
 from typing import Self
 
+import attrs
 import numpy as np
 
-from lmmkit.parameters.checks import Layout, beta_field, matrices_field
+from lmmkit.parameters.checks import Layout, check_beta, check_factors, frozen_matrices
 from lmmkit.parameters.packing import pack_parts, split_matrices
-from lmmkit.records import FloatArray, record
+from lmmkit.records import FloatArray, frozen_array, record
 
 
 @record
@@ -27,8 +28,10 @@ class SquareRootParams:
         For a matrix that is not lower triangular or has a negative diagonal element.
     """
 
-    factor: tuple[FloatArray, ...] = matrices_field(triangular=True)
-    beta: FloatArray | None = beta_field()
+    factor: tuple[FloatArray, ...] = attrs.field(converter=frozen_matrices, validator=check_factors)
+    beta: FloatArray | None = attrs.field(
+        default=None, converter=attrs.converters.optional(frozen_array), validator=check_beta
+    )
 
     def pack(self) -> FloatArray:
         """The vector (..., n): beta if it is there, then the lower triangles of the factors."""
