@@ -1,9 +1,27 @@
 """Functions of a fit: tables and small records."""
 
+from lmmkit.inference.components import variance_components
+from lmmkit.inference.criteria import glance, information_criteria
+from lmmkit.inference.fixed import fixed_covariance, fixed_effects
+from lmmkit.inference.likelihood_ratio import likelihood_ratio_test
+from lmmkit.inference.modes import random_effects, random_effects_covariance
 from lmmkit.inference.parameters import Parameter, parameter_covariance, parameters
+from lmmkit.inference.summary import Summary, summary
+from lmmkit.inference.wald import wald_test
 
 __all__ = [
     "Parameter",
+    "Summary",
+    "fixed_covariance",
+    "fixed_effects",
+    "glance",
+    "information_criteria",
+    "likelihood_ratio_test",
     "parameter_covariance",
     "parameters",
+    "random_effects",
+    "random_effects_covariance",
+    "summary",
+    "variance_components",
+    "wald_test",
 ]

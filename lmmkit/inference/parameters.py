@@ -138,7 +138,7 @@ def _inverse(information: FloatArray, across: FloatArray, held: FloatArray) -> F
     size = np.linalg.norm(loadings, axis=1)
     unknown = np.linalg.norm(loadings[:, ~known], axis=1) > _LOADING * size
     root = loadings[:, known] / np.sqrt(values[known])
-    covariance = root @ root.T
+    covariance: FloatArray = root @ root.T
     without = unknown | (size == 0)
     covariance[without] = np.nan
     covariance[:, without] = np.nan

@@ -1,0 +1,52 @@
+"""Variance components: the random effects' covariances and the residual variance."""
+
+import math
+
+import numpy as np
+import polars as pl
+
+from lmmkit.fit import Fit
+from lmmkit.inference.checks import check_fit
+from lmmkit.inference.parameters import parameter_covariance, parameters
+
+
+def variance_components(fit: Fit) -> pl.DataFrame:
+    """One row a variance or covariance; the residual variance is the last.
+
+    Parameters
+    ----------
+    fit : Fit
+
+    Returns
+    -------
+    polars.DataFrame
+        ``group, term, kind, estimate, std_error, sd_cor``. The estimate is a variance or a
+        covariance (its term names two effects, ``"Intercept, Time"``), ``sd_cor`` the standard
+        deviation or the correlation, null where a variance is zero. Standard errors come from the
+        full observed information, see :func:`parameter_covariance`; they are null for a parameter
+        that is held, that belongs to an effect of variance zero, or that the data do not identify.
+    """
+    check_fit(fit)
+    packed = fit.natural.pack()
+    std_error = np.sqrt(np.diagonal(parameter_covariance(fit)))
+    rows = [p for p in parameters(fit) if p.kind != "fixed"]
+    return pl.DataFrame(
+        {
+            "group": [p.group for p in rows],
+            "term": [p.term for p in rows],
+            "kind": [p.kind for p in rows],
+            "estimate": [float(packed[p.index]) for p in rows],
+            "std_error": [float(std_error[p.index]) for p in rows],
+            "sd_cor": [
+                math.sqrt(packed[p.index])
+                if p.variances is None
+                else _correlation(packed[p.index], *(packed[i] for i in p.variances))
+                for p in rows
+            ],
+        }
+    ).fill_nan(None)
+
+
+def _correlation(covariance: float, first: float, second: float) -> float:
+    scale = math.sqrt(first) * math.sqrt(second)
+    return min(max(covariance / scale, -1.0), 1.0) if scale else math.nan

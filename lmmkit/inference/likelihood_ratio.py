@@ -1,0 +1,193 @@
+"""Likelihood-ratio tests of nested models, on the boundary too."""
+
+import itertools
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from lmmkit.errors import ArgumentError
+from lmmkit.fit import Fit
+from lmmkit.inference.checks import check_fit, chi2_tail
+from lmmkit.inference.criteria import count_parameters
+from lmmkit.records import FloatArray
+
+_OUTSIDE = 1e-7
+_WORSE = 1e-6
+
+
+def likelihood_ratio_test(*fits: Fit) -> pl.DataFrame:
+    """Compare nested models of the same data, each with the next larger one.
+
+    ``2 (loglik_large - loglik_small)`` is compared with chi-square on the difference of the
+    numbers of parameters. Where the larger model has one random effect more, its variance lies on
+    the boundary under the smaller one, and the reference is the even mixture of chi-square on
+    ``df - 1`` and on ``df`` degrees of freedom. With several more random effects the plain
+    chi-square is reported: its p-value is too large (conservative).
+
+    Parameters
+    ----------
+    *fits : Fit
+        Two or more, in any order; all ML or all REML.
+
+    Returns
+    -------
+    polars.DataFrame
+        One row a comparison, the smallest models first: ``smaller, larger`` (formulas),
+        ``loglik_smaller, loglik_larger, statistic, df, distribution, p_value``. Under REML
+        ``loglik_larger`` refers to the smaller model's columns of X.
+
+    Raises
+    ------
+    ArgumentError
+        For fits of different data, of ML and REML, of different fixed effects under REML, or that
+        are not nested.
+
+    References
+    ----------
+    Self and Liang (1987), JASA 82, 605-610. Stram and Lee (1994), Biometrics 50, 1171-1177.
+    """
+    for fit in fits:
+        check_fit(fit)
+    if len(fits) < 2:
+        raise ArgumentError(f"likelihood_ratio_test: expected at least two fits, got {len(fits)}")
+    ordered = sorted(fits, key=count_parameters)
+    return pl.DataFrame([_compare(small, large) for small, large in itertools.pairwise(ordered)])
+
+
+def _compare(small: Fit, large: Fit) -> dict[str, object]:
+    df = count_parameters(large) - count_parameters(small)
+    pair = f"{model_label(small)!r} and {model_label(large)!r}"
+    if df == 0:
+        raise ArgumentError(f"{pair} have equally many parameters: neither is nested in the other")
+    if small.reml != large.reml:
+        raise ArgumentError(f"{pair}: one was fitted by REML and one by ML; refit one of them")
+    _check_data(small, large, pair)
+    _check_fixed(small, large, pair)
+    extra = _extra_effects(small, large, pair)
+    low, high = small.loglik, large.loglik + _reml_shift(large, small)
+    statistic = 2.0 * (high - low)
+    if statistic < -_WORSE * (1.0 + abs(low)):
+        raise ArgumentError(
+            f"{pair}: the larger model has the smaller log-likelihood, {high:.6g} < {low:.6g}; "
+            "they are not nested, or one fit did not converge"
+        )
+    statistic = max(statistic, 0.0)
+    p_value = chi2_tail(statistic, df)
+    distribution = f"chi2({df})"
+    if extra == 1:
+        distribution = f"0.5 chi2({df - 1}) + 0.5 chi2({df})"
+        p_value = 0.5 * chi2_tail(statistic, df - 1) + 0.5 * p_value
+    elif extra > 1:
+        distribution += ", conservative"
+    return {
+        "smaller": model_label(small),
+        "larger": model_label(large),
+        "loglik_smaller": low,
+        "loglik_larger": high,
+        "statistic": statistic,
+        "df": df,
+        "distribution": distribution,
+        "p_value": p_value,
+    }
+
+
+def model_label(fit: Fit) -> str:
+    """The formula as written, or one put together for a design from arrays."""
+    design = fit.design
+    if design.formula is not None:
+        return design.formula.text
+    bars = [f"({' + '.join(term.names)} | {term.group})" for term in design.terms]
+    return f"{design.response} ~ {' + '.join([*design.x_names, *bars])}"
+
+
+def _check_data(small: Fit, large: Fit, pair: str) -> None:
+    a, b = small.design, large.design
+    if a.n_obs != b.n_obs:
+        raise ArgumentError(
+            f"{pair} were fitted to {a.n_obs} and {b.n_obs} rows; fit both to the same rows "
+            "(missing values in a column that only one model uses drop rows)"
+        )
+    if not np.array_equal(a.y, b.y):
+        raise ArgumentError(f"{pair} have different responses ({a.response}, {b.response})")
+    of_a, of_b = (np.ones(d.n_obs) if d.weights is None else d.weights for d in (a, b))
+    if not np.array_equal(of_a, of_b):
+        raise ArgumentError(f"{pair} have different prior weights")
+
+
+def _check_fixed(small: Fit, large: Fit, pair: str) -> None:
+    inner, outer = _estimated_columns(small), _estimated_columns(large)
+    shift = _known_mean(small) - _known_mean(large)
+    if not _spans(outer, np.column_stack([inner, shift])):
+        raise ArgumentError(
+            f"{pair} are not nested: the fixed effects of the first are no combination of the "
+            "second's"
+        )
+    if small.reml and (inner.shape[1] != outer.shape[1] or shift.any()):
+        raise ArgumentError(
+            f"{pair} have different fixed effects: restricted likelihoods do not compare then; fit "
+            "both with reml=False"
+        )
+
+
+def _estimated_columns(fit: Fit) -> FloatArray:
+    return fit.design.X[:, fit.objective.free[: len(fit.design.x_names)]]
+
+
+def _known_mean(fit: Fit) -> FloatArray:
+    """Offset and held fixed effects."""
+    design, beta = fit.design, fit.natural.beta
+    assert beta is not None
+    held = ~fit.objective.free[: len(beta)]
+    known: FloatArray = design.X[:, held] @ beta[held]
+    return known if design.offset is None else known + design.offset
+
+
+def _spans(outer: FloatArray, inner: FloatArray) -> bool:
+    """Whether each column of ``inner`` is a combination of those of ``outer``."""
+    columns, basis = _unit(inner), _unit(outer)
+    left = columns - basis @ np.linalg.lstsq(basis, columns, rcond=None)[0]
+    return bool((np.linalg.norm(left, axis=0) < _OUTSIDE).all())
+
+
+def _unit(columns: FloatArray) -> FloatArray:
+    norms = np.linalg.norm(columns, axis=0)
+    unit: FloatArray = columns[:, norms > 0] / norms[norms > 0]
+    return unit
+
+
+def _extra_effects(small: Fit, large: Fit, pair: str) -> int:
+    """How many random effects the larger model has beyond those of the smaller one."""
+    inner, outer = _effects_by_factor(small), _effects_by_factor(large)
+    for codes, columns in inner:
+        match = [other for known, other in outer if np.array_equal(codes, known)]
+        if not match or not _spans(match[0], columns):
+            raise ArgumentError(
+                f"{pair} are not nested: the first has random effects that the second lacks"
+            )
+    return sum(int(z.shape[1]) for _, z in outer) - sum(int(z.shape[1]) for _, z in inner)
+
+
+def _effects_by_factor(fit: Fit) -> list[tuple[NDArray[np.int32], FloatArray]]:
+    """Level codes and columns of the random effects, those left out whose variance is held at 0."""
+    found: list[tuple[NDArray[np.int32], FloatArray]] = []
+    for term, c in zip(fit.design.terms, fit.objective.moments.basis.z, strict=True):
+        columns = term.Z[:, (c != 0).any(axis=1)]
+        if not columns.shape[1]:
+            continue
+        for k, (codes, others) in enumerate(found):
+            if np.array_equal(codes, term.codes):
+                found[k] = (codes, np.column_stack([others, columns]))
+                break
+        else:
+            found.append((term.codes, columns))
+    return found
+
+
+def _reml_shift(fit: Fit, other: Fit) -> float:
+    """What takes the restricted loglik to the columns of X in ``other``: a log-determinant."""
+    mine, theirs = _estimated_columns(fit), _estimated_columns(other)
+    if not fit.reml or np.array_equal(mine, theirs):
+        return 0.0
+    across = np.linalg.lstsq(theirs, mine, rcond=None)[0]
+    return float(np.linalg.slogdet(across)[1])
