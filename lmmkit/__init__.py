@@ -1,5 +1,102 @@
 """Linear mixed-effects models: a pipeline of pure functions over frozen records."""
 
+from lmmkit import datasets
+from lmmkit.design import (
+    Design,
+    GroupBlock,
+    RandomTerm,
+    build_design,
+    build_design_from_arrays,
+    group,
+)
+from lmmkit.errors import LmmkitError
 from lmmkit.fit import Fit, fit, fit_design
+from lmmkit.formula import ModelFormula, parse_formula
+from lmmkit.inference import (
+    fixed_effects,
+    glance,
+    information_criteria,
+    likelihood_ratio_test,
+    random_effects,
+    summary,
+    variance_components,
+    wald_test,
+)
+from lmmkit.likelihood import Objective, hold, ml, reml
+from lmmkit.moments import Moments, cross_products
+from lmmkit.optimize import (
+    Optimum,
+    Step,
+    best_so_far,
+    chain,
+    conjugate_gradient,
+    default_strategy,
+    em,
+    fallback,
+    maximize,
+    repeat,
+    scipy_step,
+    seed_strategy,
+    steepest_descent,
+    until,
+    variance_scoring,
+)
+from lmmkit.parameters import (
+    NaturalParams,
+    ProfileParams,
+    SquareRootParams,
+    to_natural,
+    to_profile,
+    to_square_root,
+)
 
-__all__ = ["Fit", "fit", "fit_design"]
+__all__ = [
+    "Design",
+    "Fit",
+    "GroupBlock",
+    "LmmkitError",
+    "ModelFormula",
+    "Moments",
+    "NaturalParams",
+    "Objective",
+    "Optimum",
+    "ProfileParams",
+    "RandomTerm",
+    "SquareRootParams",
+    "Step",
+    "best_so_far",
+    "build_design",
+    "build_design_from_arrays",
+    "chain",
+    "conjugate_gradient",
+    "cross_products",
+    "datasets",
+    "default_strategy",
+    "em",
+    "fallback",
+    "fit",
+    "fit_design",
+    "fixed_effects",
+    "glance",
+    "group",
+    "hold",
+    "information_criteria",
+    "likelihood_ratio_test",
+    "maximize",
+    "ml",
+    "parse_formula",
+    "random_effects",
+    "reml",
+    "repeat",
+    "scipy_step",
+    "seed_strategy",
+    "steepest_descent",
+    "summary",
+    "to_natural",
+    "to_profile",
+    "to_square_root",
+    "until",
+    "variance_components",
+    "variance_scoring",
+    "wald_test",
+]

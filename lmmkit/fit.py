@@ -1,7 +1,7 @@
 """Fit a model: the composition of the pipeline's public functions, and the record it returns."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -23,6 +23,9 @@ from lmmkit.parameters.profile import ProfileParams
 from lmmkit.parameters.square_root import SquareRootParams
 from lmmkit.records import record
 
+if TYPE_CHECKING:
+    from lmmkit.inference.summary import Summary
+
 
 @record
 class Fit:
@@ -40,6 +43,22 @@ class Fit:
     design: Design
     objective: Objective
     optimum: Optimum
+
+    def __repr__(self) -> str:
+        text = self.design.formula.text if self.design.formula else self.design.response
+        criterion = self.objective.criterion.value
+        return f"Fit({text!r}, {criterion}, loglik={self.loglik:.6g}, {self.certificate})"
+
+    def __str__(self) -> str:
+        return str(self._summary())
+
+    def _repr_html_(self) -> str:
+        return self._summary()._repr_html_()
+
+    def _summary(self) -> "Summary":
+        from lmmkit.inference.summary import summary
+
+        return summary(self)
 
     @property
     def natural(self) -> NaturalParams:

@@ -188,4 +188,4 @@ def record(cls: type[_T]) -> type[_T]:
     cls.__eq__ = _equal  # type: ignore[method-assign]
     cls.__hash__ = None  # type: ignore[assignment]
     cls.__reduce__ = _reduce  # type: ignore[method-assign]
-    return attrs.frozen(cls, eq=False, slots=True, repr=not hasattr(cls, "_repr_html_"))
+    return attrs.frozen(cls, eq=False, slots=True)

@@ -1,8 +1,8 @@
 """Value and derivatives of the log-likelihood in relative coordinates ``(beta, delta, sigma2)``.
 
 delta is the packed lower triangle of each term's relative covariance D, in standard coordinates; E
-and F are directions of D. With ``r = y - X beta``, ``C = X'V^-1X``, ``B = Z'V^-1X``, ``s = Z'V^-1 r``
-and ``rss = r'V^-1 r``,
+and F are directions of D. With ``r = y - X beta``, ``C = X'V^-1X``, ``B = Z'V^-1X``,
+``s = Z'V^-1 r`` and ``rss = r'V^-1 r``,
 
     -2 loglik = m log(2 pi sigma2) + sum log|V| + rss / sigma2 [+ log|C|] - sum log w,
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from lmmkit.errors import ParameterError
 from lmmkit.likelihood import derivatives
 from lmmkit.likelihood.charts import Chart, Params, chart, curvature, matrices_of
-from lmmkit.likelihood.constraints import Constraint, Hold
+from lmmkit.likelihood.constraints import Hold
 from lmmkit.likelihood.derivatives import Criterion, Pieces, Point, directions
 from lmmkit.likelihood.grouped import Elimination, eliminate, group_terms
 from lmmkit.moments.basis import Basis
@@ -57,15 +57,15 @@ class Objective:
     criterion : Criterion
     held_sigma2 : float or None
         A residual variance that is known: then it is not profiled.
-    held : tuple of Constraint
-        Equalities that :func:`~lmmkit.optimize.run.maximize` observes.
+    held : tuple of Hold
+        Entries of Psi that are known; :func:`~lmmkit.optimize.run.maximize` observes them.
     """
 
     moments: Moments
     patterns: Patterns
     criterion: Criterion
     held_sigma2: float | None = None
-    held: tuple[Constraint, ...] = ()
+    held: tuple[Hold, ...] = ()
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -79,9 +79,7 @@ class Objective:
         psi = [(c @ c.T != 0)[np.tril_indices(len(c))] for c in basis.z]
         mask = np.concatenate([(basis.x != 0).any(axis=1), *psi, [self.held_sigma2 is None]])
         for constraint in self.held:
-            mask[constraint.index if isinstance(constraint, Hold) else constraint.covariance] = (
-                False
-            )
+            mask[constraint.index] = False
         return mask
 
     @property

@@ -2,8 +2,9 @@
 
 For group i let ``Z'Z = F F'``. The rows of Z enter only through F, and those of X and y only
 through ``U = F^-1 Z'[X y]``, their part inside the span of Z, and the cross-products of what lies
-outside it. Groups with equal F form a pattern. Every sum over the groups of a pattern is linear in the sum of
-``vec(U) vec(U)'``, whose rank is at most q (p + 1): so many stand-in groups replace them.
+outside it. Groups with equal F form a pattern. Every sum over the groups of a pattern is linear in
+the sum of ``vec(U) vec(U)'``, whose rank is at most q (p + 1): so many stand-in groups replace
+them.
 """
 
 import numpy as np

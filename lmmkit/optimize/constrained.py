@@ -1,6 +1,7 @@
-"""The maximum subject to equalities between natural parameters: for held entries, and profiles.
+"""The maximum subject to held entries of the natural parameters.
 
-The variables are ``x = (beta, Lambda, log sigma)`` in standard coordinates, ``Psi = Lambda Lambda'``.
+The variables are ``x = (beta, Lambda, log sigma)`` in standard coordinates, where
+``Psi = Lambda Lambda'``.
 A step is Newton's on the Lagrangian, restricted to the constraints' tangent space (absolute
 eigenvalues where the reduced Hessian is indefinite); afterwards Gauss-Newton steps on the
 constraints alone, which cost no likelihood, bring the point back to them. Every accepted point is
@@ -13,7 +14,7 @@ import numpy as np
 
 from lmmkit.errors import ParameterError
 from lmmkit.likelihood.charts import factor_curvature, product_jacobian
-from lmmkit.likelihood.constraints import Constraint, Hold
+from lmmkit.likelihood.constraints import Hold
 from lmmkit.likelihood.objective import Objective
 from lmmkit.linalg import block_diagonal, psd_factor, vech
 from lmmkit.moments.basis import Basis, congruence
@@ -50,7 +51,7 @@ class Constrained:
 
 def maximize_subject_to(
     objective: Objective,
-    constraints: tuple[Constraint, ...],
+    constraints: tuple[Hold, ...],
     start: NaturalParams,
     *,
     max_iterations: int = 200,
@@ -61,7 +62,7 @@ def maximize_subject_to(
     Parameters
     ----------
     objective : Objective
-    constraints : tuple of Hold or HoldCorrelation
+    constraints : tuple of Hold
         On the packed natural parameters with beta: beta, lower triangles of Psi, sigma2.
     start : NaturalParams
         With beta; need not satisfy the constraints.
@@ -101,7 +102,7 @@ class _Problem:
 
     objective: Objective
     user_basis: Basis
-    constraints: tuple[Constraint, ...]
+    constraints: tuple[Hold, ...]
     to_user: FloatArray = float_array(2)
     origin: FloatArray = float_array(1)
 
@@ -115,7 +116,7 @@ class _Equality:
     curvature: FloatArray = float_array(2)
 
 
-def _problem(objective: Objective, constraints: tuple[Constraint, ...]) -> _Problem:
+def _problem(objective: Objective, constraints: tuple[Hold, ...]) -> _Problem:
     basis = objective.moments.basis
     to_user = block_diagonal([basis.x, *map(congruence, basis.z), np.eye(1)])
     origin = np.concatenate([basis.origin, np.zeros(len(to_user) - len(basis.x))])
@@ -150,8 +151,7 @@ def _natural(problem: _Problem, x: FloatArray) -> NaturalParams:
     """In the user's coordinates, held entries exact."""
     values = _user(problem, x)
     for constraint in problem.constraints:
-        if isinstance(constraint, Hold):
-            values[constraint.index] = constraint.value
+        values[constraint.index] = constraint.value
     sizes = tuple(len(c) for c in problem.user_basis.z)
     return NaturalParams.unpack(values, Layout(len(problem.user_basis.x), sizes))
 
@@ -183,34 +183,18 @@ def _equalities(problem: _Problem, x: FloatArray) -> list[_Equality]:
     user_by_x = problem.to_user @ _by_x(problem, x)
     equalities = []
     for constraint in problem.constraints:
-        residual, gradient, second = _residual(constraint, values)
-        row = gradient @ user_by_x
-        curvature = user_by_x.T @ second @ user_by_x
-        curvature = curvature + _map_curvature(problem, x, gradient @ problem.to_user)
+        gradient = problem.to_user[constraint.index]
+        row = user_by_x[constraint.index]
         scale = float(np.linalg.norm(row))
         if scale == 0.0:
             raise ParameterError(
                 "a held covariance parameter cannot be reached from a start whose covariance is "
                 "zero there; give a start with a positive variance"
             )
+        residual = float(values[constraint.index] - constraint.value)
+        curvature = _map_curvature(problem, x, gradient)
         equalities.append(_Equality(residual / scale, row / scale, curvature / scale))
     return equalities
-
-
-def _residual(constraint: Constraint, values: FloatArray) -> tuple[float, FloatArray, FloatArray]:
-    """A constraint's residual, gradient and Hessian over the packed natural parameters."""
-    gradient, second = np.zeros(len(values)), np.zeros((len(values), len(values)))
-    if isinstance(constraint, Hold):
-        gradient[constraint.index] = 1.0
-        return float(values[constraint.index] - constraint.value), gradient, second
-    i, j = constraint.variances
-    root = float(np.sqrt(values[i] * values[j]))
-    gradient[constraint.covariance] = 1.0
-    gradient[[i, j]] = -0.5 * constraint.value * root / values[[i, j]]
-    second[i, i] = 0.25 * constraint.value * root / values[i] ** 2
-    second[j, j] = 0.25 * constraint.value * root / values[j] ** 2
-    second[i, j] = second[j, i] = -0.25 * constraint.value / root
-    return float(values[constraint.covariance] - constraint.value * root), gradient, second
 
 
 def _restore(problem: _Problem, x: FloatArray) -> FloatArray:
