@@ -1,0 +1,88 @@
+"""Groups with equal Z'Z collapse to one pattern with few stand-ins, and nothing is lost."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from lmmkit.design import group
+from lmmkit.likelihood import Objective
+from lmmkit.moments import Moments, Patterns, collapse, cross_products
+from lmmkit.records import FloatArray, evolve
+from tests.likelihood.cases import CRITERIA, POINTS, design, place
+from tests.likelihood.dense import KINDS, Kind, record
+
+BALANCED = ("balanced intercept", "balanced intercept, covariate", "balanced slope")
+
+
+def uncollapsed(moments: Moments) -> Patterns:
+    """One pattern a group, by numpy: F = chol(Z'Z), U = F^-1 Z'[X y]."""
+    factor = np.linalg.cholesky(moments.zz)
+    joined = np.concatenate([moments.zx, moments.zy[..., None]], axis=-1)
+    inside = np.linalg.solve(factor, joined)
+    total = np.block([[moments.xx, moments.xy[:, None]], [moments.xy, moments.yy]])
+    m = len(factor)
+    return Patterns(
+        factor=np.moveaxis(factor, 0, -1),
+        count=np.ones(m),
+        inside=np.moveaxis(inside, 0, -1),
+        pattern=np.arange(m, dtype=np.int32),
+        outside=total - np.einsum("mki,mkj->ij", inside, inside),
+    )
+
+
+@pytest.mark.parametrize("name", BALANCED)
+def test_equal_groups_are_one_pattern(name: str) -> None:
+    moments = cross_products(group(design(name)))
+    patterns = collapse(moments)
+    q, p = sum(moments.sizes), len(moments.xx)
+    assert patterns.count.tolist() == [13.0]
+    assert patterns.inside.shape[-1] <= min(13, q * (p + 1))
+    assert not patterns.one_each
+
+
+def test_different_groups_stay() -> None:
+    patterns = collapse(cross_products(group(design("unbalanced slope"))))
+    assert patterns.count.tolist() == [1.0] * 7
+    assert patterns.one_each
+
+
+def test_a_pattern_a_group_size_for_an_intercept() -> None:
+    whole = design("balanced intercept")
+    kept = np.concatenate([np.arange(18), np.arange(18, 39).reshape(-1, 3)[:, :2].ravel()])
+    terms = tuple(evolve(t, Z=t.Z[kept], codes=t.codes[kept]) for t in whole.terms)
+    cut = evolve(whole, y=whole.y[kept], X=whole.X[kept], terms=terms, rows=whole.rows[kept])
+    assert sorted(collapse(cross_products(group(cut))).count) == [6.0, 7.0]
+
+
+@pytest.mark.parametrize("name", BALANCED)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("beta", [True, False])
+def test_the_likelihood_is_that_of_all_groups(
+    name: str, kind: Kind, point: str, beta: bool
+) -> None:
+    moments = cross_products(group(design(name)))
+    params = record(kind, place(design(name), point), beta=beta)
+    for criterion in CRITERIA:
+        fast = criterion(moments)
+        slow = Objective(moments, uncollapsed(moments), fast.criterion)
+        for method in ("loglik", "score", "hessian", "expected_information"):
+            expected: FloatArray = np.asarray(getattr(slow, method)(params))
+            scale = np.abs(expected).max(initial=1.0)
+            value = getattr(fast, method)(params)
+            assert_allclose(value, expected, rtol=0, atol=1e-11 * scale, err_msg=method)
+
+
+def test_patterns_that_are_nearly_equal_are_kept_apart() -> None:
+    whole = design("balanced slope")
+    Z = np.array(whole.terms[0].Z)
+    Z[20, 1] += 1e-9
+    near = evolve(whole, terms=(evolve(whole.terms[0], Z=Z),))
+    assert sorted(collapse(cross_products(group(near))).count) == [1.0, 12.0]
+
+
+def test_levels_whose_rows_do_not_span_the_effects() -> None:
+    patterns = collapse(cross_products(group(design("q = 4"))))
+    pivots = (np.diagonal(patterns.factor, axis1=0, axis2=1) > 0).sum(axis=1)
+    counts = np.bincount(design("q = 4").terms[0].codes)
+    assert pivots.tolist() == np.minimum(counts[counts > 0], 4).tolist()
