@@ -6,6 +6,9 @@ from lmmkit.inference.fixed import fixed_covariance, fixed_effects
 from lmmkit.inference.likelihood_ratio import likelihood_ratio_test
 from lmmkit.inference.modes import random_effects, random_effects_covariance
 from lmmkit.inference.parameters import Parameter, parameter_covariance, parameters
+from lmmkit.inference.predict import predict
+from lmmkit.inference.residuals import residuals
+from lmmkit.inference.simulate import simulate
 from lmmkit.inference.summary import Summary, summary
 from lmmkit.inference.wald import wald_test
 
@@ -19,8 +22,11 @@ __all__ = [
     "likelihood_ratio_test",
     "parameter_covariance",
     "parameters",
+    "predict",
     "random_effects",
     "random_effects_covariance",
+    "residuals",
+    "simulate",
     "summary",
     "variance_components",
     "wald_test",
