@@ -90,7 +90,7 @@ def duplication(q: int) -> FloatArray:
     position = np.arange(len(rows))
     matrix[rows, columns, position] = 1.0
     matrix[columns, rows, position] = 1.0
-    return adopt(matrix.reshape(q * q, -1))
+    return adopt(matrix.reshape(q * q, len(rows)))
 
 
 def vech(a: FloatArray) -> FloatArray:

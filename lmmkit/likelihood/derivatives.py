@@ -42,9 +42,9 @@ def directions(sizes: tuple[int, ...]) -> FloatArray:
     for size in sizes:
         end = column + triangle_size(size)
         block = slice(row, row + size)
-        matrix[block, block, column:end] = duplication(size).reshape(size, size, -1)
+        matrix[block, block, column:end] = duplication(size).reshape(size, size, end - column)
         row, column = row + size, end
-    return adopt(matrix.reshape(q * q, -1))
+    return adopt(matrix.reshape(q * q, column))
 
 
 @record
@@ -208,7 +208,7 @@ def _leverage(C: FloatArray, B: FloatArray) -> FloatArray:
 def _trace_wewf(parts: Pieces) -> FloatArray:
     """``sum tr(W E W F)`` for E = e_i e_j', F = e_k e_l': shape (..., q*q, q*q)."""
     q = parts.W.shape[-2]
-    W = parts.W.reshape(*parts.W.shape[:-3], q * q, -1)
+    W = _stack(parts.W)
     products = ((W * parts.count) @ _t(W)).reshape(*W.shape[:-2], q, q, q, q)
     return _pairs(np.einsum("...lijk->...ijkl", products))
 
@@ -216,8 +216,7 @@ def _trace_wewf(parts: Pieces) -> FloatArray:
 def _sandwich(outer: FloatArray, parts: Pieces) -> FloatArray:
     """``sum R_il W_jk`` for R (..., q, q, K): ``s'E W F s`` where R = s s'."""
     q = outer.shape[-2]
-    R = outer.reshape(*outer.shape[:-3], q * q, -1)
-    W = parts.W_each.reshape(*parts.W_each.shape[:-3], q * q, -1)
+    R, W = _stack(outer), _stack(parts.W_each)
     products = (R @ _t(W)).reshape(*R.shape[:-2], q, q, q, q)
     return _pairs(np.einsum("...iljk->...ijkl", products))
 
@@ -240,7 +239,11 @@ def _t(a: FloatArray) -> FloatArray:
 
 
 def _vec(a: FloatArray) -> FloatArray:
-    return a.reshape(*a.shape[:-2], -1)
+    return a.reshape(*a.shape[:-2], a.shape[-2] * a.shape[-1])
+
+
+def _stack(a: FloatArray) -> FloatArray:
+    return a.reshape(*a.shape[:-3], a.shape[-3] * a.shape[-2], a.shape[-1])
 
 
 def _pairs(a: FloatArray) -> FloatArray:

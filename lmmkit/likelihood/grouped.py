@@ -61,8 +61,8 @@ class GroupTerms:
 def eliminate(patterns: Patterns, D: FloatArray) -> Elimination:
     """Factor every pattern's N at ``D`` (..., q, q): O(P q^3 + K q^2 p)."""
     F = patterns.factor
-    q = F.shape[0]
-    DF = (D @ F.reshape(q, -1)).reshape(*D.shape[:-2], *F.shape)
+    q, _, P = F.shape
+    DF = (D @ F.reshape(q, q * P)).reshape(*D.shape[:-2], *F.shape)
     N = np.einsum("jip,...jlp->...ilp", F, DF)
     diagonal = np.arange(q)
     N[..., diagonal, diagonal, :] += 1.0

@@ -92,7 +92,7 @@ def _of_block(block: GroupBlock, basis: Basis) -> _Sums:
         outer = columns[:, : p + n_responses]
         cross += outer.T @ outer
         if m:
-            stacked = columns.reshape(-1, n, columns.shape[1])
+            stacked = columns.reshape(len(columns) // n, n, columns.shape[1])
             products = np.swapaxes(stacked[..., z_columns], 1, 2) @ stacked
             zz[groups] = products[..., z_columns]
             zx[groups] = products[..., :p]
@@ -113,7 +113,8 @@ def _columns(block: GroupBlock, groups: slice, basis: Basis, shared: bool) -> Fl
     """``[X y Z]`` of some groups in standard coordinates, rows flattened; Z left out if it is X."""
     X = _flat(block.X[groups])
     p = len(basis.x)
-    y = block.y[..., groups, :].reshape(-1, len(X))
+    y = block.y[..., groups, :]
+    y = y.reshape(math.prod(y.shape[:-2]), len(X))
     own = [] if shared else list(zip(block.Z, basis.z, strict=True))
     columns = np.empty((len(X), p + len(y) + sum(len(c) for _, c in own)))
     columns[:, :p] = X @ basis.x
@@ -126,4 +127,5 @@ def _columns(block: GroupBlock, groups: slice, basis: Basis, shared: bool) -> Fl
 
 
 def _flat(stacked: FloatArray) -> FloatArray:
-    return stacked.reshape(-1, stacked.shape[-1])
+    groups, rows, columns = stacked.shape
+    return stacked.reshape(groups * rows, columns)

@@ -68,7 +68,7 @@ def congruence(c: FloatArray) -> FloatArray:
     """The matrix that takes ``vech(S)`` to ``vech(c S c')``."""
     rows, columns = c.shape
     images = np.kron(c, c) @ duplication(columns)
-    return vech(images.T.reshape(-1, rows, rows)).T
+    return vech(images.T.reshape(images.shape[1], rows, rows)).T
 
 
 def standard_basis(blocks: tuple[GroupBlock, ...]) -> Basis:
@@ -105,7 +105,8 @@ def _every(block: GroupBlock, stride: int) -> GroupBlock:
 
 def _flat(stacked: FloatArray, axis: int) -> FloatArray:
     """Merge the group axis ``axis`` with the row axis that follows it."""
-    return stacked.reshape(*stacked.shape[:axis], -1, *stacked.shape[axis + 2 :])
+    groups, rows = stacked.shape[axis : axis + 2]
+    return stacked.reshape(*stacked.shape[:axis], groups * rows, *stacked.shape[axis + 2 :])
 
 
 def _inverse_root(columns: FloatArray) -> FloatArray:

@@ -56,6 +56,11 @@ class Optimum:
             schema_overrides={"iteration": pl.Int64},
         )
 
+    @property
+    def params(self) -> SquareRootParams:
+        """The same place as relative covariance factors, with beta."""
+        return to_square_root(self.natural)
+
 
 def maximize(
     objective: Objective,
@@ -99,7 +104,7 @@ def maximize(
     standard = objective.standardized()
     params = standard_start(objective) if start is None else _standardize(objective, start)
     reports: list[Report] = []
-    if objective.sizes:
+    if sum(objective.sizes):
         state = strategy.init(standard, params)
         for iteration in range(1, max_iterations + 1):
             params, state, report = strategy.update(standard, params, state)
@@ -183,7 +188,7 @@ def _at_boundary(objective: Objective, params: SquareRootParams) -> Value:
 
 def _snap(factor: FloatArray) -> FloatArray:
     left, values, _ = np.linalg.svd(factor)
-    small = values < _ZERO_VARIANCE * max(1.0, values[0])
+    small = values < _ZERO_VARIANCE * values.max(initial=1.0)
     if not small.any():
         return factor
     kept = left * np.where(small, 0.0, values)
