@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lmmkit.errors import LmmkitError, ParameterError
+from lmmkit.errors import ParameterError
 from lmmkit.parameters import NaturalParams, ProfileParams, SquareRootParams
 from tests.likelihood.cases import objective
 
@@ -37,12 +37,6 @@ def test_parameters_of_another_model(method: str, params: Any, words: str) -> No
     at = objective("terms of different size", restricted=True)
     with pytest.raises(ParameterError, match=words):
         getattr(at, method)(params)
-
-
-def test_leading_axes_that_do_not_broadcast() -> None:
-    at = objective("terms of different size", restricted=True)
-    with pytest.raises(LmmkitError):
-        at.loglik(NaturalParams((np.stack([TWO] * 2), np.stack([ONE] * 3)), 1.0))
 
 
 # Relative covariances in standard coordinates: no record can hold these, a numeric derivative may

@@ -151,6 +151,9 @@ def test_the_maximum_does_not_see_a_shift_or_a_scale(
     plain = maximize(on(with_covariate(T), reml))
     moved = maximize(on(with_covariate(shift + scale * T), reml))
     assert moved.certificate.converged
+    loss = 1.0 + (shift / scale) ** 2
+    again = on(with_covariate(shift + scale * T), reml).loglik(moved.natural)
+    assert_allclose(again, moved.loglik, rtol=1e-12 + 1e-19 * loss)
     assert_allclose(moved.loglik, plain.loglik + reml_constant(scale, reml), rtol=1e-11)
     assert plain.natural.beta is not None
     assert moved.natural.beta is not None

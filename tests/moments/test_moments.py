@@ -165,3 +165,11 @@ def test_no_block() -> None:
 def test_crossed_factors_are_refused() -> None:
     with pytest.raises(UnsupportedModelError, match="different grouping factors"):
         cross_products(group(crossed([0, 0, 1, 1], [0, 1, 0, 1])))
+
+
+def test_blocks_of_different_models() -> None:
+    one, two = group(design("shuffled rows")), group(design("two terms on one factor"))
+    three = group(design("unbalanced slope"))
+    for mixed in (one + two, one + three):
+        with pytest.raises(DataError, match="different models"):
+            cross_products(mixed)

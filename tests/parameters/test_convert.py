@@ -159,3 +159,25 @@ def test_a_jacobian_is_of_one_record() -> None:
     for jacobian in (to_profile_jacobian, to_square_root_jacobian):
         with pytest.raises(LmmkitError):
             jacobian(stacked)
+
+
+@pytest.mark.parametrize(
+    ("convert", "wrong"),
+    [
+        (to_profile, ProfileParams((np.eye(2),))),
+        (to_profile, np.ones(3)),
+        (to_square_root, SquareRootParams((np.eye(2),))),
+        (to_square_root, None),
+        (lambda params: to_natural(params, 1.0), NaturalParams((np.eye(2),), 1.0)),
+        (lambda params: to_natural(params, 1.0), (np.eye(2),)),
+    ],
+)
+def test_conversions_of_something_else(convert: Any, wrong: Any) -> None:
+    with pytest.raises(ParameterError, match=type(wrong).__name__):
+        convert(wrong)
+
+
+@pytest.mark.parametrize("sigma2", [0.0, -1.0, np.nan])
+def test_conversion_to_natural_needs_a_positive_sigma2(sigma2: float) -> None:
+    with pytest.raises(ParameterError, match="expected a positive residual variance"):
+        to_natural(ProfileParams((np.eye(2),)), sigma2)

@@ -125,11 +125,22 @@ def test_sizes_are_those_of_the_layout() -> None:
     assert natural == NaturalParams((np.eye(2), np.array([[2.0]])), 5.0, np.array([8.0, 9]))
 
 
-@pytest.mark.parametrize("length", [0, 1, 5, 6, 8, 20])
-@pytest.mark.parametrize("cls", [NaturalParams, ProfileParams, SquareRootParams])
+# 2 + 3 + 1 numbers, and sigma2 in natural parameters
+WRONG_LENGTHS: list[tuple[Any, int]] = [(NaturalParams, n) for n in (0, 1, 6, 8, 20)]
+WRONG_LENGTHS += [(cls, n) for cls in (ProfileParams, SquareRootParams) for n in (0, 1, 5, 7, 20)]
+
+
+@pytest.mark.parametrize(("cls", "length"), WRONG_LENGTHS)
 def test_vectors_of_the_wrong_length(cls: Any, length: int) -> None:
-    # natural has 2 + 3 + 1 + 1 = 7 numbers, the others have 6
-    if cls is not NaturalParams and length == 6:
-        pytest.skip("the right length")
-    with pytest.raises(LmmkitError, match=f"{length}"):
+    expected = 7 if cls is NaturalParams else 6
+    with pytest.raises(LmmkitError, match=rf"{expected}\b.*\b{length}\b"):
         cls.unpack(np.ones(length), Layout(2, (2, 1)))
+
+
+def test_leading_axes_broadcast() -> None:
+    with pytest.raises(ParameterError, match="leading axes"):
+        NaturalParams((np.stack([np.eye(2)] * 2),), np.ones(3))
+    with pytest.raises(ParameterError, match="leading axes"):
+        ProfileParams((np.stack([np.eye(2)] * 2), np.stack([np.eye(1)] * 3)))
+    with pytest.raises(ParameterError, match="leading axes"):
+        SquareRootParams((np.stack([np.eye(2)] * 2),), np.ones((3, 1)))
