@@ -14,6 +14,7 @@ from lmmkit.records import FloatArray
 
 _OUTSIDE = 1e-7
 _WORSE = 1e-6
+_NOTHING = 1e-9
 
 
 def likelihood_ratio_test(*fits: Fit) -> pl.DataFrame:
@@ -72,7 +73,8 @@ def _compare(small: Fit, large: Fit) -> dict[str, object]:
             f"{pair}: the larger model has the smaller log-likelihood, {high:.6g} < {low:.6g}; "
             "they are not nested, or one fit did not converge"
         )
-    statistic = max(statistic, 0.0)
+    if statistic < _NOTHING * (1.0 + abs(low)):
+        statistic = 0.0
     p_value = chi2_tail(statistic, df)
     distribution = f"chi2({df})"
     if extra == 1:

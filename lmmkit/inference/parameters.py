@@ -102,8 +102,12 @@ def parameter_covariance(fit: Fit) -> FloatArray:
     inward = block_diagonal([np.eye(p_free), *(f.directions for f in surfaces), np.eye(1)])
     outward = block_diagonal([basis.x, *(congruence(c) for c in basis.z), np.eye(1)])
     held = [constraint.index for constraint in fit.objective.held if isinstance(constraint, Hold)]
-    score = _less_held(objective.score(at), outward[held])
+    if fit.objective.held_sigma2 is not None:
+        held.append(len(outward) - 1)
     across = outward @ inward
+    score = objective.score(at)
+    multipliers = np.linalg.lstsq(across[held].T, inward.T @ score, rcond=None)[0]
+    score = score - outward[held].T @ multipliers
     information = inward.T @ objective.observed_information(at) @ inward
     start, place = p_free, p_free
     for face in surfaces:
@@ -115,13 +119,6 @@ def parameter_covariance(fit: Fit) -> FloatArray:
     covariance[~fit.objective.free] = np.nan
     covariance[:, ~fit.objective.free] = np.nan
     return covariance
-
-
-def _less_held(score: FloatArray, held: FloatArray) -> FloatArray:
-    """The score of the Lagrangian: less its part along the rows of ``held``."""
-    if not len(held):
-        return score
-    return np.asarray(score - held.T @ np.linalg.lstsq(held.T, score, rcond=None)[0])
 
 
 def _inverse(information: FloatArray, across: FloatArray, held: FloatArray) -> FloatArray:
