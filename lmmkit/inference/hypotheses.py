@@ -36,7 +36,7 @@ def hypothesis_from_text(design: Design, texts: Sequence[str]) -> Hypothesis:
     values: list[float] = []
     for text in texts:
         columns = dict(design.x_terms).get(text.strip(), ())
-        if len(columns) > 1:
+        if columns and text.strip() not in design.x_names:
             rows += list(np.eye(len(design.x_names))[list(columns)])
             values += [0.0] * len(columns)
             continue
@@ -51,21 +51,20 @@ def hypothesis_from_text(design: Design, texts: Sequence[str]) -> Hypothesis:
 
 def _sides(design: Design, text: str) -> list[FloatArray]:
     """Both sides of ``=`` as coefficients (p + 1,) of the fixed effects and of 1."""
-    sides = [np.zeros(len(design.x_names) + 1)]
+    sides: list[FloatArray] = [np.zeros(len(design.x_names) + 1)]
     position, expects_term, sign = 0, True, 1.0
-    started = False
     while (position := _skip(text, position)) < len(text):
         symbol = text[position]
         if symbol in "+-":
             sign = -sign if symbol == "-" else sign
             expects_term, position = True, position + 1
-        elif symbol == "=" and started and not expects_term and len(sides) == 1:
+        elif symbol == "=" and not expects_term and len(sides) == 1:
             sides.append(np.zeros_like(sides[0]))
-            expects_term, sign, started, position = True, 1.0, False, position + 1
+            expects_term, position = True, position + 1
         elif expects_term:
             index, factor, position = _product(design, text, position)
             sides[-1][index] += sign * factor
-            expects_term, sign, started = False, 1.0, True
+            expects_term, sign = False, 1.0
         else:
             raise _syntax(text, position)
     if expects_term:
@@ -133,7 +132,8 @@ def _unknown(design: Design, text: str, position: int) -> ArgumentError:
     word = _WORD.match(text, position)
     if word is None:
         return _syntax(text, position)
-    near = difflib.get_close_matches(word[0], design.x_names, n=1)
+    known = [*design.x_names, *(name for name, _ in design.x_terms)]
+    near = difflib.get_close_matches(word[0], known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return ArgumentError(
         f"hypothesis {text!r}: {word[0]!r} is no fixed effect; they are "

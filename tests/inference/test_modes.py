@@ -1,13 +1,12 @@
 """Conditional modes and covariances against the dense oracle."""
 
-import attrs
 import numpy as np
 import polars as pl
 import pytest
 
 from lmmkit.fit import Fit, fit, fit_design
 from lmmkit.inference import random_effects, random_effects_covariance
-from lmmkit.records import FloatArray
+from lmmkit.records import FloatArray, evolve
 from tests.dense_oracle import conditional_modes
 from tests.helpers import dense_model
 from tests.inference.fitted import fitted, simulated
@@ -64,8 +63,8 @@ def test_a_level_without_rows_has_mode_zero_and_the_prior_covariance(slope_sd: f
     design = fit("y ~ x + (x | g)", simulated(1, slope_sd)).design
     (term,) = design.terms
     levels = pl.Series("g", ["g", *term.levels])
-    more = attrs.evolve(term, levels=levels, codes=term.codes + 1)
-    wider = fit_design(attrs.evolve(design, terms=(more,)))
+    more = evolve(term, levels=levels, codes=term.codes + 1)
+    wider = fit_design(evolve(design, terms=(more,)))
     (modes,) = estimates_by_term(wider)
     (covariance,) = random_effects_covariance(wider)
     np.testing.assert_array_equal(modes[0], 0.0)

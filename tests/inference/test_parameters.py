@@ -1,13 +1,12 @@
 """Names of the parameters; their covariance against second derivatives of the dense oracle."""
 
-import attrs
 import numpy as np
 import polars as pl
 import pytest
 
 from lmmkit.fit import Fit, fit, fit_design
 from lmmkit.inference import Parameter, parameter_covariance, parameters, variance_components
-from lmmkit.records import FloatArray
+from lmmkit.records import FloatArray, evolve
 from tests.dense_oracle import dense_loglik, numeric_gradient, numeric_hessian
 from tests.helpers import dense_model, reference_frame
 from tests.inference.fitted import fitted, simulated
@@ -33,7 +32,7 @@ def oracle_covariance(result: Fit, free: list[int]) -> FloatArray:
 
 
 def matrices(values: FloatArray, sizes: list[int]) -> list[FloatArray]:
-    found = []
+    found: list[FloatArray] = []
     for q in sizes:
         part, values = values[: q * (q + 1) // 2], values[q * (q + 1) // 2 :]
         full = np.zeros((q, q))
@@ -77,7 +76,7 @@ def test_the_same_effect_in_two_terms_on_one_factor_has_two_names() -> None:
 def twice() -> Fit:
     """Two equal terms: only the sum of their variances is identified."""
     once = fit("y ~ x + (1 | g)", simulated(1, 0.8))
-    return fit_design(attrs.evolve(once.design, terms=once.design.terms * 2))
+    return fit_design(evolve(once.design, terms=once.design.terms * 2))
 
 
 @pytest.mark.parametrize("reml", [True, False])
@@ -120,7 +119,7 @@ def test_zero_variance(case_id: str) -> None:
     result = fitted(case_id)
     ours = parameter_covariance(result)
     assert np.isnan(ours[1]).all()
-    n, sigma2 = result.design.n_obs, result.natural.sigma2
+    n, sigma2 = result.design.n_obs, float(result.natural.sigma2)
     df = n - 1 if result.reml else n
     np.testing.assert_allclose(ours[[0, 2], [0, 2]], [sigma2 / n, 2 * sigma2**2 / df], rtol=1e-8)
     errors = variance_components(result)["std_error"]

@@ -73,6 +73,12 @@ def test_the_name_of_a_term_means_all_its_columns() -> None:
     assert by_term["df"].item() == 2
 
 
+def test_a_term_with_a_single_column() -> None:
+    result = fitted("orthodont")
+    z = fixed_effects(result)["statistic"].to_list()
+    assert wald_test(result, "Sex")["statistic"].item() == pytest.approx(z[2] ** 2)
+
+
 def test_names_with_arithmetic_in_them() -> None:
     result = fitted("sleep_quad")
     z = fixed_effects(result)["statistic"].to_list()
