@@ -60,20 +60,22 @@ class Face:
         return matrix
 
 
-def faces(psi: tuple[FloatArray, ...], basis: Basis, singular: tuple[int, ...]) -> tuple[Face, ...]:
-    """The face of each term's ``psi``; those at the positions ``singular`` are rank-deficient."""
-    standard = basis.standard_psi(psi)
+def faces(psi: tuple[FloatArray, ...], sigma2: float, basis: Basis) -> tuple[Face, ...]:
+    """The face of each term's ``psi``.
+
+    An eigenvalue counts as zero beside the largest one and sigma2, in standard coordinates.
+    """
     return tuple(
-        _face(matrix, c, np.diagonal(original) > 0, k in singular)
-        for k, (matrix, c, original) in enumerate(zip(standard, basis.z, psi, strict=True))
+        _face(matrix, c, np.diagonal(original) > 0, sigma2)
+        for matrix, c, original in zip(basis.standard_psi(psi), basis.z, psi, strict=True)
     )
 
 
-def _face(psi: FloatArray, c: FloatArray, present: NDArray[np.bool_], singular: bool) -> Face:
+def _face(psi: FloatArray, c: FloatArray, present: NDArray[np.bool_], sigma2: float) -> Face:
     frame = np.linalg.qr(np.linalg.pinv(c)[:, present])[0]
     values, vectors = np.linalg.eigh(frame.T @ psi @ frame)
     values, frame = values[::-1], frame @ vectors[:, ::-1]
-    r = int((values > _ZERO * values[:1]).sum()) if singular else len(values)
+    r = int((values > _ZERO * np.maximum(values[:1], sigma2)).sum())
     rows, columns = np.tril_indices(len(values))
     kept = columns < r
     rows, columns = rows[kept], columns[kept]

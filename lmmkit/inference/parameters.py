@@ -8,7 +8,6 @@ import numpy as np
 from lmmkit.design.design import Design
 from lmmkit.fit import Fit
 from lmmkit.inference.face import faces
-from lmmkit.likelihood.constraints import Hold
 from lmmkit.linalg import block_diagonal
 from lmmkit.moments.basis import congruence
 from lmmkit.parameters.natural import NaturalParams
@@ -92,7 +91,7 @@ def parameter_covariance(fit: Fit) -> FloatArray:
     objective = fit.objective.standardized()
     natural = fit.natural
     assert natural.beta is not None
-    surfaces = faces(natural.psi, basis, fit.certificate.singular)
+    surfaces = faces(natural.psi, float(natural.sigma2), basis)
     at = NaturalParams(
         psi=tuple(face.psi for face in surfaces),
         sigma2=natural.sigma2,
@@ -101,7 +100,7 @@ def parameter_covariance(fit: Fit) -> FloatArray:
     p_free = basis.x.shape[1]
     inward = block_diagonal([np.eye(p_free), *(f.directions for f in surfaces), np.eye(1)])
     outward = block_diagonal([basis.x, *(congruence(c) for c in basis.z), np.eye(1)])
-    held = [constraint.index for constraint in fit.objective.held if isinstance(constraint, Hold)]
+    held = [constraint.index for constraint in fit.objective.held]
     if fit.objective.held_sigma2 is not None:
         held.append(len(outward) - 1)
     across = outward @ inward
