@@ -6,7 +6,7 @@ from numpy.testing import assert_allclose
 
 from lmmkit.design import group
 from lmmkit.likelihood import Objective
-from lmmkit.moments import Moments, Patterns, collapse, cross_products
+from lmmkit.moments import Basis, Moments, Patterns, collapse, cross_products
 from lmmkit.records import FloatArray, evolve
 from tests.likelihood.cases import CRITERIA, POINTS, design, place
 from tests.likelihood.dense import KINDS, Kind, record
@@ -86,3 +86,23 @@ def test_levels_whose_rows_do_not_span_the_effects() -> None:
     pivots = (np.diagonal(patterns.factor, axis1=0, axis2=1) > 0).sum(axis=1)
     counts = np.bincount(design("q = 4").terms[0].codes)
     assert pivots.tolist() == np.minimum(counts[counts > 0], 4).tolist()
+
+
+def test_patterns_whose_difference_a_sum_would_swallow() -> None:
+    basis = Basis(origin=np.zeros(0), x=np.zeros((0, 0)), z=(np.eye(2),))
+    moments = Moments(
+        n_obs=6,
+        log_weights=0.0,
+        xx=np.zeros((0, 0)),
+        xy=np.zeros(0),
+        yy=np.ones(()),
+        levels=np.arange(3, dtype=np.int32),
+        zz=np.array([np.diag([1e8, small]) for small in (1e-10, 2e-10, 1e-10)]),
+        zx=np.zeros((3, 2, 0)),
+        zy=np.zeros((3, 2)),
+        sizes=(2,),
+        basis=basis,
+    )
+    patterns = collapse(moments)
+    squares = patterns.factor[1, 1, patterns.pattern] ** 2
+    assert_allclose(sorted(squares), [1e-10, 1e-10, 2e-10], rtol=1e-12)
