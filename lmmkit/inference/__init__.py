@@ -1,12 +1,14 @@
 """Functions of a fit: tables and small records."""
 
 from lmmkit.inference.components import variance_components
+from lmmkit.inference.confidence_intervals import confidence_intervals
 from lmmkit.inference.criteria import glance, information_criteria
 from lmmkit.inference.fixed import fixed_covariance, fixed_effects
 from lmmkit.inference.likelihood_ratio import likelihood_ratio_test
 from lmmkit.inference.modes import random_effects, random_effects_covariance
 from lmmkit.inference.parameters import Parameter, parameter_covariance, parameters
 from lmmkit.inference.predict import predict
+from lmmkit.inference.profile import profile
 from lmmkit.inference.residuals import residuals
 from lmmkit.inference.simulate import simulate
 from lmmkit.inference.summary import Summary, summary
@@ -15,6 +17,7 @@ from lmmkit.inference.wald import wald_test
 __all__ = [
     "Parameter",
     "Summary",
+    "confidence_intervals",
     "fixed_covariance",
     "fixed_effects",
     "glance",
@@ -23,6 +26,7 @@ __all__ = [
     "parameter_covariance",
     "parameters",
     "predict",
+    "profile",
     "random_effects",
     "random_effects_covariance",
     "residuals",

@@ -64,6 +64,7 @@ def test_a_population_prediction_has_the_variance_of_beta_alone() -> None:
     design, natural = fitted.design, fitted.natural
     beta, covariance = gls(dense_model(design), natural.psi, float(natural.sigma2))
     table = predict(fitted, kind="population", std_error=True)
+    assert design.offset is not None
     np.testing.assert_allclose(table["estimate"], design.offset + design.X @ beta, rtol=1e-9)
     error = np.sqrt(np.einsum("na,ab,nb->n", design.X, covariance, design.X))
     np.testing.assert_allclose(table["std_error"], error, rtol=1e-8)

@@ -1,0 +1,134 @@
+"""The parameters that intervals and profiles are about, on the scale that people read."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from lmmkit.errors import ArgumentError
+from lmmkit.fit import Fit
+from lmmkit.inference.parameters import Parameter, parameter_covariance, parameters
+from lmmkit.records import FloatArray, record
+
+TargetKind: TypeAlias = Literal["fixed", "sd", "cor", "sigma"]
+
+_KINDS: dict[str, TargetKind] = {
+    "fixed": "fixed",
+    "variance": "sd",
+    "covariance": "cor",
+    "residual": "sigma",
+}
+
+
+@record
+class Target:
+    """A fixed effect, a standard deviation, a correlation or the residual standard deviation.
+
+    Attributes
+    ----------
+    parameter : Parameter
+        The entry of the packed natural parameters that it comes from.
+    kind : {"fixed", "sd", "cor", "sigma"}
+    estimate : float
+        NaN for a correlation with an effect whose variance is zero.
+    lower, upper : float
+        Bounds of the legal values.
+    free : bool
+        False where it is held.
+    std_error : float
+        By the delta method from the natural scale; NaN where there is none.
+    """
+
+    parameter: Parameter
+    kind: TargetKind
+    estimate: float
+    lower: float
+    upper: float
+    free: bool
+    std_error: float
+
+    def __str__(self) -> str:
+        group = "" if self.kind in ("fixed", "sigma") else f" on {self.parameter.group}"
+        return f"{self.kind} of {self.parameter.term}{group}"
+
+
+def targets(fit: Fit, which: Any = None) -> tuple[Target, ...]:
+    """All parameters in packed order, or those that ``which`` names.
+
+    Parameters
+    ----------
+    fit : Fit
+    which : str, tuple, or sequence of these; optional
+        A fixed effect's name, ``"sigma"``, ``(group, effect)`` for a standard deviation or
+        ``(group, effect, effect)`` for a correlation.
+
+    Raises
+    ------
+    ArgumentError
+        For a name that is no parameter.
+    """
+    values = fit.natural.pack()
+    covariance = parameter_covariance(fit)
+    free = fit.objective.free
+    every = tuple(
+        _target(parameter, values, covariance, bool(free[parameter.index]))
+        for parameter in parameters(fit)
+    )
+    if which is None:
+        return every
+    keys = [_key(target) for target in every]
+    chosen = {_position(key, keys) for key in _listed(which)}
+    return tuple(target for i, target in enumerate(every) if i in chosen)
+
+
+def _target(parameter: Parameter, values: FloatArray, covariance: FloatArray, free: bool) -> Target:
+    kind = _KINDS[parameter.kind]
+    value = float(values[parameter.index])
+    lower, upper = -np.inf, np.inf
+    index, slope = [parameter.index], np.ones(1)
+    if kind in ("sd", "sigma"):
+        value, lower = float(np.sqrt(max(value, 0.0))), 0.0
+        slope = np.array([0.5 / value if value > 0 else np.nan])
+    elif parameter.variances is not None:
+        i, j = parameter.variances
+        lower, upper = -1.0, 1.0
+        root = float(np.sqrt(max(values[i] * values[j], 0.0)))
+        index = [parameter.index, i, j]
+        if root > 0:
+            value = float(np.clip(value / root, -1.0, 1.0))
+            slope = np.array([1.0 / root, -0.5 * value / values[i], -0.5 * value / values[j]])
+        else:
+            value, slope = np.nan, np.full(3, np.nan)
+    variance = float(slope @ covariance[np.ix_(index, index)] @ slope)
+    error = float(np.sqrt(variance)) if free and variance >= 0 else np.nan
+    return Target(parameter, kind, value, lower, upper, free, error)
+
+
+def _key(target: Target) -> Any:
+    parameter = target.parameter
+    if target.kind == "fixed":
+        return parameter.term
+    if target.kind == "sigma":
+        return "sigma"
+    effects = parameter.term.split(", ") if target.kind == "cor" else [parameter.term]
+    return (parameter.group, *effects)
+
+
+def _listed(which: Any) -> Sequence[Any]:
+    if isinstance(which, str | tuple):
+        return [which]
+    if isinstance(which, Iterable):
+        return list(which)
+    raise ArgumentError(
+        "which: expected a name, a tuple such as (group, effect), or a list of these, got "
+        f"{which!r}"
+    )
+
+
+def _position(key: Any, keys: list[Any]) -> int:
+    for candidate in (key, (key[0], *key[:0:-1]) if isinstance(key, tuple) and key else key):
+        if candidate in keys:
+            return keys.index(candidate)
+    raise ArgumentError(
+        f"which: {key!r} is no parameter of this fit; expected one of {', '.join(map(repr, keys))}"
+    )
