@@ -90,7 +90,7 @@ def random_effects_covariance(fit: Fit) -> tuple[FloatArray, ...]:
     factor = block_diagonal([psd_factor(p) for p in basis.standard_psi(fit.profile.psi_rel)])
     q, m = len(factor), len(moments.levels)
     products = np.ascontiguousarray(np.moveaxis(moments.zz, 0, -1))
-    half = (factor.T @ products.reshape(q, -1)).reshape(q, q, m)
+    half = (factor.T @ products.reshape(q, q * m)).reshape(q, q, m)
     M = np.einsum("ikm,kj->ijm", half, factor)
     M[np.arange(q), np.arange(q)] += 1.0
     across = block_diagonal(basis.z) @ factor

@@ -11,6 +11,7 @@ from lmmkit.likelihood.charts import Chart, Params, chart, curvature, matrices_o
 from lmmkit.likelihood.constraints import Hold
 from lmmkit.likelihood.derivatives import Criterion, Pieces, Point, directions
 from lmmkit.likelihood.grouped import Elimination, eliminate, group_terms
+from lmmkit.linalg import vech
 from lmmkit.moments.basis import Basis
 from lmmkit.moments.collapse import Patterns, collapse
 from lmmkit.moments.moments import Moments
@@ -76,7 +77,8 @@ class Objective:
     def free(self) -> NDArray[np.bool_]:
         """Which of the packed natural parameters, beta included, are estimated and not held."""
         basis = self.moments.basis
-        psi = [(c @ c.T != 0)[np.tril_indices(len(c))] for c in basis.z]
+        there = [(c != 0).any(axis=1) for c in basis.z]
+        psi = [vech(np.outer(row, row)) for row in there]
         mask = np.concatenate([(basis.x != 0).any(axis=1), *psi, [self.held_sigma2 is None]])
         for constraint in self.held:
             mask[constraint.index] = False

@@ -9,6 +9,7 @@ from lmmkit.records import FloatArray, record
 
 _SCORE_BELOW = 1e-4
 _FLAT = 1e-7
+_ZERO = 1e-7
 
 
 @record
@@ -39,8 +40,6 @@ class Certificate:
 
     def __str__(self) -> str:
         text = self.status.value
-        if self.inertia[2]:
-            text += f" It is a saddle point: {self.inertia[2]} direction(s) lead upwards."
         if self.singular:
             text += " The covariance of the random effects is singular: it is on the boundary."
         return text
@@ -48,9 +47,7 @@ class Certificate:
 
 def certify(objective: Objective, score: Score, status: Status) -> Certificate:
     """The certificate of where ``score`` was computed, whatever it was that led there."""
-    singular = tuple(
-        k for k, factor in enumerate(score.value.factors) if (np.diagonal(factor) == 0.0).any()
-    )
+    singular = tuple(k for k, factor in enumerate(score.value.factors) if is_singular(factor))
     information = fisher_information(objective, score)
     inertia = _inertia(-observed_hessian(objective, score), np.diagonal(information))
     solution = np.linalg.lstsq(information, score.score, rcond=1e-12)[0]
@@ -59,8 +56,15 @@ def certify(objective: Objective, score: Score, status: Status) -> Certificate:
         status = Status.STALLED
     if distance <= _SCORE_BELOW and status in (Status.STALLED, Status.FINISHED):
         status = Status.CONVERGED
-    converged = status is Status.CONVERGED and inertia[2] == 0
-    return Certificate(status, converged, distance, inertia, singular)
+    if status is Status.CONVERGED and inertia[2]:
+        status = Status.SADDLE
+    return Certificate(status, status is Status.CONVERGED, distance, inertia, singular)
+
+
+def is_singular(factor: FloatArray) -> bool:
+    """Whether ``T T'`` has an eigenvalue of zero, to working precision."""
+    values = np.linalg.svd(factor, compute_uv=False)
+    return bool((values <= _ZERO * values.max(initial=1.0)).any())
 
 
 def _inertia(curvature: FloatArray, scale: FloatArray) -> tuple[int, int, int]:

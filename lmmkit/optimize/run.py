@@ -8,7 +8,7 @@ import polars as pl
 from lmmkit.errors import ArgumentError, StrategyError
 from lmmkit.likelihood.objective import Objective
 from lmmkit.linalg import psd_factor
-from lmmkit.optimize.certificate import Certificate, certify
+from lmmkit.optimize.certificate import Certificate, certify, is_singular
 from lmmkit.optimize.constrained import maximize_subject_to
 from lmmkit.optimize.evaluate import Value, differentiate, evaluate, pack
 from lmmkit.optimize.presets import default_strategy
@@ -19,7 +19,8 @@ from lmmkit.parameters.profile import ProfileParams
 from lmmkit.parameters.square_root import SquareRootParams
 from lmmkit.records import FloatArray, record
 
-_ZERO_VARIANCE = 1e-6
+_NEARLY_ZERO = 1e-4
+_NEARLY_SINGULAR = 1e-7
 _NO_LOSS = 1e-10
 
 
@@ -145,13 +146,18 @@ def _maximize_held(
         objective, objective.held, natural, max_iterations=max_iterations, progress=progress
     )
     last = found.reports[-1]
-    params = to_square_root(found.natural)
-    singular = tuple(k for k, t in enumerate(params.factor) if (np.diagonal(t) == 0.0).any())
-    converged = last.status is Status.CONVERGED and found.inertia[2] == 0
+    standard = to_square_root(
+        ProfileParams(objective.moments.basis.standard_psi(to_profile(found.natural).psi_rel))
+    )
+    singular = tuple(k for k, factor in enumerate(standard.factor) if is_singular(factor))
+    status = last.status
+    if status is Status.CONVERGED and found.inertia[2]:
+        status = Status.SADDLE
+    converged = status is Status.CONVERGED
     return Optimum(
         natural=found.natural,
         loglik=found.loglik,
-        certificate=Certificate(last.status, converged, last.score_norm, found.inertia, singular),
+        certificate=Certificate(status, converged, last.score_norm, found.inertia, singular),
         reports=found.reports,
     )
 
@@ -188,7 +194,7 @@ def _at_boundary(objective: Objective, params: SquareRootParams) -> Value:
 
 def _snap(factor: FloatArray) -> FloatArray:
     left, values, _ = np.linalg.svd(factor)
-    small = values < _ZERO_VARIANCE * values.max(initial=1.0)
+    small = values < max(_NEARLY_ZERO, _NEARLY_SINGULAR * values.max(initial=0.0))
     if not small.any():
         return factor
     kept = left * np.where(small, 0.0, values)

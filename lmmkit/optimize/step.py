@@ -16,6 +16,7 @@ class Status(Enum):
     FINISHED = "The step has made its share of iterations."
     CONVERGED = "The fit converged: the score is zero to working precision."
     STALLED = "No further increase of the log-likelihood was found, but the score is not zero."
+    SADDLE = "The score is zero, but it is a saddle point: the log-likelihood rises from there."
     OUT_OF_ITERATIONS = "The iterations allowed ran out before the score was zero."
 
 
