@@ -14,14 +14,16 @@ import numpy as np
 
 from lmmkit.errors import ArgumentError, StrategyError, UnsupportedModelError
 from lmmkit.fit import Fit
-from lmmkit.inference.lane_maximum import maximize_lanes
-from lmmkit.inference.lanes import Geometry, geometry, lanes
+from lmmkit.inference.lane_maximum import LaneMaxima, maximize_lanes
+from lmmkit.inference.lanes import Geometry, Lanes, geometry, lanes
 from lmmkit.inference.targets import Target, targets
 from lmmkit.records import FloatArray
 
 _ROUNDS = 200
 _FAR = 1e-3
 _BETTER = 1e-4
+_MORE_STARTS = 4
+_GAIN = 1e-7
 
 
 @attrs.frozen(eq=False)
@@ -88,7 +90,7 @@ def terrain(fit: Fit, wanted: tuple[Target, ...]) -> Terrain:
         return Terrain(fit, space, {})
     every = {target.parameter.index: target for target in targets(fit)}
     held = lanes(fit, space, [(every[index], 0.0) for index in variances])
-    found = maximize_lanes(fit.objective, held, space.sigma, held.x)
+    found = _highest(fit, space, held, held.x)
     without = dict(zip(variances, found.loglik.tolist(), strict=True))
     floors = {index: max(without[i] for i in pair) for index, pair in pairs.items()}
     return Terrain(fit, space, floors)
@@ -131,7 +133,7 @@ def evaluate(
     """One point of each side, from a start for the rest."""
     fit, space = ground.fit, ground.space
     held = lanes(fit, space, [(side.target, v) for side, v in zip(sides, values, strict=True)])
-    found = maximize_lanes(fit.objective, held, space.sigma, np.stack(starts))
+    found = _highest(fit, space, held, np.stack(starts))
     points = []
     for i, (side, value) in enumerate(zip(sides, values, strict=True)):
         loglik, distance = float(found.loglik[i]), float(found.distance[i])
@@ -150,6 +152,28 @@ def evaluate(
         zeta = float(np.sqrt(2.0 * max(loss, 0.0)))
         points.append(CurvePoint(value, loglik, zeta, found.x[i]))
     return points
+
+
+def _highest(fit: Fit, space: Geometry, held: Lanes, start: FloatArray) -> LaneMaxima:
+    """The maxima near ``start``; around a singular fit, the highest ones of several starts.
+
+    There the likelihood of the rest has local maxima, on different sides of the boundary.
+    """
+    best = maximize_lanes(fit.objective, held, space.sigma, start)
+    if not fit.certificate.singular:
+        return best
+    generator = np.random.default_rng(0)
+    for _ in range(_MORE_STARTS):
+        moved = held.x + 0.5 * generator.normal(size=start.shape)
+        other = maximize_lanes(fit.objective, held, space.sigma, moved)
+        higher = (other.loglik > best.loglik + _GAIN) & (other.converged == 1)
+        best = LaneMaxima(
+            x=np.where(higher[:, None], other.x, best.x),
+            loglik=np.where(higher, other.loglik, best.loglik),
+            distance=np.where(higher, other.distance, best.distance),
+            converged=np.where(higher, 1.0, best.converged),
+        )
+    return best
 
 
 def _start(ground: Terrain, target: Target, sign: int, jump: float) -> _Walker:

@@ -11,6 +11,7 @@ from lmmkit.errors import ArgumentError, UnsupportedModelError
 from lmmkit.fit import Fit, fit
 from lmmkit.inference.confidence_intervals import confidence_intervals
 from lmmkit.inference.parameters import parameter_covariance
+from lmmkit.parameters.natural import NaturalParams
 from tests.dense_oracle import Array, numeric_gradient
 from tests.helpers import ReferenceCase, reference_case, reference_cases
 from tests.inference.profiled import correlation_profile, dense_profile
@@ -136,6 +137,35 @@ def test_a_singular_fit_has_one_sided_intervals() -> None:
     )
     wald = confidence_intervals(fitted).filter(kind="cor")
     assert wald.select("conf_low", "conf_high").rows() == [(None, None)]
+
+
+def test_around_a_singular_fit_the_highest_of_several_maxima_counts() -> None:
+    """By a general optimizer from several starts, one row of the factor of given length."""
+    from scipy.optimize import minimize
+
+    generator = np.random.default_rng(277)
+    m, n = int(generator.integers(5, 15)), int(generator.integers(3, 8))
+    generator.integers(1, 4), generator.integers(2)
+    g, x = np.repeat(np.arange(m), n), generator.normal(size=m * n)
+    root = generator.normal(size=(3, 3)) * generator.choice([0, 0.3, 1], size=(3, 1))
+    b = generator.normal(size=(m, 3)) @ root.T
+    y = 1 + x + b[g, 0] + b[g, 1] * x + b[g, 2] * x**2 + generator.normal(size=m * n)
+    frame = pl.DataFrame({"g": g, "x": x, "y": y})
+    fitted = fit("y ~ x + (x + I(x**2) | g)", frame, reml=False)
+    assert fitted.certificate.singular == (0,)
+    table = confidence_intervals(fitted, "profile", which=("g", "x"))
+    limit = table["conf_high"].item()
+
+    def loss(v: Array) -> float:
+        factor = np.zeros((3, 3))
+        factor[np.tril_indices(3)] = v[:-1]
+        factor[1] *= limit / np.linalg.norm(factor[1])
+        params = NaturalParams((factor @ factor.T,), float(np.exp(2.0 * v[-1])))
+        return -float(fitted.objective.loglik(params))
+
+    starts = np.random.default_rng(1).normal(size=(8, 7))
+    best = -min(minimize(loss, start, method="BFGS").fun for start in starts)
+    assert 2.0 * (fitted.loglik - best) == pytest.approx(_Z2, abs=1e-5)
 
 
 def test_wald_limits_are_symmetric_on_their_scales() -> None:
