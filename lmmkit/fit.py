@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 
 from lmmkit.design import build_design, group
@@ -22,6 +23,8 @@ from lmmkit.parameters.natural import NaturalParams
 from lmmkit.parameters.profile import ProfileParams
 from lmmkit.parameters.square_root import SquareRootParams
 from lmmkit.records import record
+
+_EXACT = 1e-12
 
 if TYPE_CHECKING:
     from lmmkit.inference.summary import Summary
@@ -158,6 +161,20 @@ def fit_design(
         )
     moments = cross_products(group(design))
     objective = restricted(moments) if reml else ml(moments)
+    _check_not_exact(design, objective)
     if fixed:
         objective = hold(objective, design, fixed)
     return Fit(design, objective, maximize(objective, strategy, progress=progress))
+
+
+def _check_not_exact(design: Design, objective: Objective) -> None:
+    """Refuse a response without residual: the log-likelihood has no maximum at sigma2 = 0."""
+    saturated = any(term.q * len(term.levels) >= design.n_obs for term in design.terms)
+    outside = objective.patterns.outside
+    explained = np.linalg.lstsq(outside[:-1, :-1], outside[:-1, -1], rcond=None)[0]
+    residual = outside[-1, -1] - outside[-1, :-1] @ explained
+    if not saturated and residual <= _EXACT**2 * float(design.y @ design.y):
+        raise DataError(
+            f"the fixed and random effects reproduce the response {design.response!r} exactly, so "
+            "that no residual variance is left to estimate; use fewer terms, or check the column"
+        )

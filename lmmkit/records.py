@@ -134,6 +134,8 @@ def same(a: Any, b: Any) -> bool:
         )
     if isinstance(a, pl.Series | pl.DataFrame) or isinstance(b, pl.Series | pl.DataFrame):
         return type(a) is type(b) and a.equals(b)
+    if isinstance(a, float) and isinstance(b, float):
+        return a == b or (a != a and b != b)
     if isinstance(a, tuple) and isinstance(b, tuple):
         return len(a) == len(b) and all(map(same, a, b))
     if isinstance(a, dict) and isinstance(b, dict):

@@ -48,6 +48,10 @@ class GroupBlock:
         parts = [*self.Z, *self.levels, self.rows]
         if self.weights is not None:
             parts.append(self.weights)
+        require(
+            self.weights is None or bool((self.weights > 0).all()),
+            "GroupBlock.weights: expected positive numbers",
+        )
         for part in parts:
             require(
                 part.shape[:2] == shape,

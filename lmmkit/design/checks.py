@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lmmkit.design.design import RandomTerm
+from lmmkit.design.rank import independent_columns
 from lmmkit.errors import DataError
 from lmmkit.records import FloatArray
 
@@ -33,6 +34,7 @@ def check_terms(terms: Sequence[RandomTerm], n_rows: int, weights: FloatArray | 
                 f"{where}: the grouping factor has one level, {term.levels[0]!r}; at least two "
                 "are needed to estimate a variance; leave the term out"
             )
+        _check_columns(term, where)
         if term.q * m < n_rows or varying_weights:
             continue
         if term.names == ("Intercept",):
@@ -46,6 +48,19 @@ def check_terms(terms: Sequence[RandomTerm], n_rows: int, weights: FloatArray | 
             f"random effects ({term.q} x {m} levels = {term.q * m}), so that their variances "
             "cannot be told from the residual variance; use fewer effects, such as "
             f"(1 | {term.group})"
+        )
+
+
+def _check_columns(term: RandomTerm, where: str) -> None:
+    """Refuse columns of Z that depend on earlier ones: their variances are not identified."""
+    kept = set(independent_columns(term.Z))
+    dependent = [name for i, name in enumerate(term.names) if i not in kept]
+    if dependent:
+        zero = not term.Z[:, term.names.index(dependent[0])].any()
+        why = "is zero in every row" if zero else "depends linearly on the effects before it"
+        raise DataError(
+            f"{where}: the column of {dependent[0]!r} {why}, so that its variance is not "
+            "identified; leave the effect out of the random term"
         )
 
 

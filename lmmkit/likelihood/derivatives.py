@@ -113,7 +113,10 @@ class Quadratic:
     def assembled(self) -> FloatArray:
         """The matrix (..., p + n + 1, p + n + 1)."""
         p, n = self.beta_delta.shape[-2:]
-        matrix = np.empty((*self.delta_sigma2.shape[:-1], p + n + 1, p + n + 1))
+        lead = np.broadcast_shapes(
+            self.beta_beta.shape[:-2], self.delta_delta.shape[:-2], self.delta_sigma2.shape[:-1]
+        )
+        matrix = np.empty((*lead, p + n + 1, p + n + 1))
         matrix[..., :p, :p] = self.beta_beta
         matrix[..., :p, p:-1] = self.beta_delta
         matrix[..., p:-1, :p] = _t(self.beta_delta)

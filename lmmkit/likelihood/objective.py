@@ -15,7 +15,9 @@ from lmmkit.linalg import vech
 from lmmkit.moments.basis import Basis
 from lmmkit.moments.collapse import Patterns, collapse
 from lmmkit.moments.moments import Moments
+from lmmkit.parameters.convert import to_profile
 from lmmkit.parameters.natural import NaturalParams
+from lmmkit.parameters.square_root import SquareRootParams
 from lmmkit.records import FloatArray, computed_array, evolve, record
 
 
@@ -141,7 +143,7 @@ class Objective:
         """The fixed effects (..., p): the record's, or the best ones where they are profiled."""
         if params.beta is not None:
             return params.beta
-        return self.moments.basis.beta(self._locate(params)[1].point.beta)
+        return self._beta(self._locate(params)[1])
 
     def sigma2(self, params: Params) -> FloatArray | float:
         """The residual variance: the record's, the held one, or the best one."""
@@ -149,15 +151,26 @@ class Objective:
 
     def natural(self, params: Params) -> NaturalParams:
         """The full natural parameters at ``params``, profiled ones at their best values."""
-        return self.natural_at(self._locate(params)[1])
+        place = self._locate(params)[1]
+        own = to_profile(params) if isinstance(params, SquareRootParams) else params
+        scale = 1.0 if isinstance(own, NaturalParams) else place.point.sigma2[..., None, None]
+        return NaturalParams(
+            psi=tuple(matrix * scale for matrix in matrices_of(own)),
+            sigma2=place.point.sigma2,
+            beta=self._beta(place) if params.beta is None else params.beta,
+        )
 
-    def natural_at(self, place: Located) -> NaturalParams:
-        """The full natural parameters, in the user's coordinates, at ``place``."""
-        basis = self.moments.basis
-        sigma2 = place.point.sigma2
-        standard = term_blocks(place.D, self.sizes)
-        psi = tuple(psi * sigma2[..., None, None] for psi in basis.psi(standard))
-        return NaturalParams(psi=psi, sigma2=sigma2, beta=basis.beta(place.point.beta))
+    def natural_at(self, factors: tuple[FloatArray, ...], place: Located) -> NaturalParams:
+        """The full natural parameters where standard ``factors`` led to ``place``."""
+        scale = place.point.sigma2[..., None, None]
+        return NaturalParams(
+            psi=tuple(psi * scale for psi in self.moments.basis.psi(factors)),
+            sigma2=place.point.sigma2,
+            beta=self._beta(place),
+        )
+
+    def _beta(self, place: Located) -> FloatArray:
+        return self.moments.basis.beta(place.point.beta)
 
     def _locate(self, params: Params) -> tuple[Chart, Located]:
         self._check(params)
@@ -194,9 +207,9 @@ class Objective:
             sigma2 = rss / m if held is None else np.full_like(rss, held)
         with np.errstate(invalid="ignore", divide="ignore"):
             minus2 = m * np.log(2.0 * math.pi * sigma2) + done.log_det + rss / sigma2
-        minus2 = minus2 - self.moments.log_weights
-        if self.criterion is Criterion.REML:
-            minus2 = minus2 + np.linalg.slogdet(C)[1] - 2.0 * self.moments.basis.log_det_x
+            minus2 = minus2 - self.moments.log_weights
+            if self.criterion is Criterion.REML:
+                minus2 = minus2 + np.linalg.slogdet(C)[1] - 2.0 * self.moments.basis.log_det_x
         return Located(
             D=D,
             elimination=done,

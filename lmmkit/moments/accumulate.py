@@ -31,8 +31,16 @@ def cross_products(
         Where the random terms have different grouping factors.
     """
     blocks = (blocks,) if isinstance(blocks, GroupBlock) else tuple(blocks)
-    if not blocks:
-        raise DataError("cross_products: expected at least one block of rows, got none")
+    if not blocks or not all(isinstance(block, GroupBlock) for block in blocks):
+        raise DataError(
+            f"cross_products: expected blocks of rows, as group() cuts them, got {blocks!r:.60}"
+        )
+    shapes = {(block.X.shape[2], *(z.shape[2] for z in block.Z)) for block in blocks}
+    if len(shapes) > 1:
+        raise DataError(
+            "cross_products: expected blocks of one model, got blocks of different models, whose X "
+            f"and Z have these numbers of columns: {sorted(shapes)}"
+        )
     basis = standard_basis(blocks) if basis is None else basis
     sizes = tuple(z.shape[2] for z in blocks[0].Z)
     parts = [_of_block(block, basis) for block in blocks]
@@ -67,7 +75,9 @@ class _Sums:
 
 def _of_block(block: GroupBlock, basis: Basis) -> _Sums:
     """Runs of groups small enough for the processor's cache, one product a group."""
-    if not all(np.array_equal(block.levels[0], other) for other in block.levels[1:]):
+    if not all(np.array_equal(block.levels[0], other) for other in block.levels[1:]) or not all(
+        (codes == codes[:, :1]).all() for codes in block.levels[:1]
+    ):
         raise UnsupportedModelError(
             "the random terms have different grouping factors (crossed or nested); this version "
             "fits models whose random terms share one grouping factor"

@@ -17,6 +17,7 @@ from lmmkit.linalg import block_diagonal, duplication, vech
 from lmmkit.records import FloatArray, float_array, float_arrays, record
 
 _ENOUGH_ROWS = 4_000
+_EPS = 1e-13
 
 
 @record
@@ -47,21 +48,39 @@ class Basis:
 
     def standard_beta(self, beta: FloatArray) -> FloatArray:
         """Fixed effects (..., p_free) in standard coordinates."""
-        shifted = beta - self.origin
-        return np.asarray(np.linalg.lstsq(self.x, shifted.T, rcond=None)[0]).T
+        return (beta - self.origin) @ np.linalg.pinv(self.x).T
 
     def standard_psi(self, psi: tuple[FloatArray, ...]) -> tuple[FloatArray, ...]:
         """``C^-1 Psi C^-T`` of each term."""
         inverses = [np.linalg.pinv(c) for c in self.z]
         return tuple(c @ p @ c.T for c, p in zip(inverses, psi, strict=True))
 
-    def psi(self, standard: tuple[FloatArray, ...]) -> tuple[FloatArray, ...]:
-        """``C Psi_std C'`` of each term."""
-        return tuple(c @ p @ c.T for c, p in zip(self.z, standard, strict=True))
+    def standard_factors(self, factors: tuple[FloatArray, ...]) -> tuple[FloatArray, ...]:
+        """The lower triangular factor of ``C^-1 T T' C^-T``, diagonal >= 0, of each term."""
+        return tuple(
+            _lower_factor(np.linalg.pinv(c) @ t) for c, t in zip(self.z, factors, strict=True)
+        )
+
+    def psi(self, factors: tuple[FloatArray, ...]) -> tuple[FloatArray, ...]:
+        """``C T T' C'`` of each term's factor T; what is rounding of zero is zero."""
+        products = []
+        for c, t in zip(self.z, factors, strict=True):
+            root = c @ t
+            size = np.linalg.norm(np.abs(c) @ np.abs(t), axis=-1, keepdims=True)
+            root = np.where(np.linalg.norm(root, axis=-1, keepdims=True) > _EPS * size, root, 0.0)
+            products.append(root @ np.swapaxes(root, -1, -2))
+        return tuple(products)
 
     def standard_vech(self) -> FloatArray:
         """The matrix that takes all terms' packed Psi to packed Psi_std."""
         return block_diagonal([congruence(np.linalg.pinv(c)) for c in self.z])
+
+
+def _lower_factor(root: FloatArray) -> FloatArray:
+    """The lower triangular L, diagonal >= 0, with ``L L' = root root'``."""
+    upper = np.linalg.qr(np.swapaxes(root, -1, -2), mode="r")
+    sign = np.where(np.diagonal(upper, axis1=-2, axis2=-1) < 0, -1.0, 1.0)
+    return np.asarray(np.swapaxes(upper * sign[..., None], -1, -2))
 
 
 def congruence(c: FloatArray) -> FloatArray:

@@ -10,6 +10,7 @@ from lmmkit.records import FloatArray, record
 _SCORE_BELOW = 1e-4
 _FLAT = 1e-7
 _ZERO = 1e-7
+_NO_INFORMATION = 1e-8
 
 
 @record
@@ -40,6 +41,8 @@ class Certificate:
 
     def __str__(self) -> str:
         text = self.status.value
+        if self.inertia[1] and not self.singular:
+            text += " The log-likelihood is flat there: not every variance is identified."
         if self.singular:
             text += " The covariance of the random effects is singular: it is on the boundary."
         return text
@@ -49,7 +52,9 @@ def certify(objective: Objective, score: Score, status: Status) -> Certificate:
     """The certificate of where ``score`` was computed, whatever it was that led there."""
     singular = tuple(k for k, factor in enumerate(score.value.factors) if is_singular(factor))
     information = fisher_information(objective, score)
-    inertia = _inertia(-observed_hessian(objective, score), np.diagonal(information))
+    floor = _NO_INFORMATION * objective.degrees_of_freedom
+    scale = np.maximum(np.diagonal(information), floor)
+    inertia = _inertia(-observed_hessian(objective, score), scale)
     solution = np.linalg.lstsq(information, score.score, rcond=1e-12)[0]
     distance = float(np.sqrt(max(float(score.score @ solution), 0.0)))
     if distance > _SCORE_BELOW and status is Status.CONVERGED:
@@ -68,7 +73,7 @@ def is_singular(factor: FloatArray) -> bool:
 
 
 def _inertia(curvature: FloatArray, scale: FloatArray) -> tuple[int, int, int]:
-    root = np.sqrt(np.maximum(scale, 1e-300))
+    root = np.sqrt(scale)
     values = np.linalg.eigvalsh(curvature / np.outer(root, root))
     return (
         int((values > _FLAT).sum()),

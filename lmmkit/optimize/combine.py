@@ -133,7 +133,7 @@ def best_so_far(step: Step) -> Step:
     ) -> tuple[SquareRootParams, _Best, Report]:
         params, state, report = step.update(objective, params, seen.state)
         best = seen
-        if seen.report is None or report.loglik >= seen.report.loglik:
+        if seen.report is None or not report.loglik < seen.report.loglik:
             best = _Best(state, params, report)
         if report.status is Status.RUNNING or best.params is None or best.report is None:
             return params, _Best(state, best.params, best.report), report

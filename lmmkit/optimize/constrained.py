@@ -152,6 +152,8 @@ def _natural(problem: _Problem, x: FloatArray) -> NaturalParams:
     values = _user(problem, x)
     for constraint in problem.constraints:
         values[constraint.index] = constraint.value
+    if problem.objective.held_sigma2 is not None:
+        values[-1] = problem.objective.held_sigma2
     sizes = tuple(len(c) for c in problem.user_basis.z)
     return NaturalParams.unpack(values, Layout(len(problem.user_basis.x), sizes))
 

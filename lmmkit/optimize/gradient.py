@@ -17,6 +17,9 @@ from lmmkit.optimize.step import Report, Status, Step
 from lmmkit.parameters.square_root import SquareRootParams
 from lmmkit.records import FloatArray, optional_float_array, record
 
+_ROUNDING = 1e-14
+_RESTART = 3
+
 
 @record
 class GradientState:
@@ -73,9 +76,12 @@ def gradient_step(
             return params, state, _report(score, Status.STALLED, norm)
         after = GradientState(move.score, state.count + 1, score.score, ascent, direction)
         status = Status.FINISHED if after.count == iterations else Status.RUNNING
+        before, gain = norm, move.score.value.loglik - score.value.loglik
         norm = _norm(move.score.score, np.linalg.solve(matrix, move.score.score))
         if norm <= CONVERGED_BELOW:
             status = Status.CONVERGED
+        elif norm >= before and abs(gain) <= _ROUNDING * abs(score.value.loglik):
+            status = Status.STALLED
         report = _report(move.score, status, norm, move.length)
         return unpack(objective, move.score.value.x), after, report
 
@@ -87,6 +93,7 @@ def gradient_step(
             state.previous_score is None
             or state.previous_ascent is None
             or state.previous_direction is None
+            or state.count % (_RESTART * len(ascent)) == 0
         ):
             return ascent
         slope = Slope(

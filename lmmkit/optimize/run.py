@@ -13,9 +13,8 @@ from lmmkit.optimize.constrained import maximize_subject_to
 from lmmkit.optimize.evaluate import Value, differentiate, evaluate, pack
 from lmmkit.optimize.presets import default_strategy
 from lmmkit.optimize.step import Report, Status, Step
-from lmmkit.parameters.convert import to_profile, to_square_root
+from lmmkit.parameters.convert import to_square_root
 from lmmkit.parameters.natural import NaturalParams
-from lmmkit.parameters.profile import ProfileParams
 from lmmkit.parameters.square_root import SquareRootParams
 from lmmkit.records import FloatArray, record
 
@@ -121,7 +120,7 @@ def maximize(
     status = Status.OUT_OF_ITERATIONS if ended is Status.RUNNING else ended
     end = differentiate(standard, _at_boundary(standard, params))
     return Optimum(
-        natural=objective.natural_at(end.value.place),
+        natural=objective.natural_at(end.value.factors, end.value.place),
         loglik=end.value.loglik,
         certificate=certify(standard, end, status),
         reports=tuple(reports),
@@ -141,15 +140,14 @@ def _maximize_held(
             "factors, over which strategies move. Leave strategy out: constrained Newton is used"
         )
     standard = standard_start(objective) if start is None else _standardize(objective, start)
-    natural = objective.natural(_restore(objective, standard))
+    value = evaluate(objective.standardized(), pack(standard))
+    natural = objective.natural_at(value.factors, value.place)
     found = maximize_subject_to(
         objective, objective.held, natural, max_iterations=max_iterations, progress=progress
     )
     last = found.reports[-1]
-    standard = to_square_root(
-        ProfileParams(objective.moments.basis.standard_psi(to_profile(found.natural).psi_rel))
-    )
-    singular = tuple(k for k, factor in enumerate(standard.factor) if is_singular(factor))
+    ends = objective.moments.basis.standard_factors(to_square_root(found.natural).factor)
+    singular = tuple(k for k, factor in enumerate(ends) if is_singular(factor))
     status = last.status
     if status is Status.CONVERGED and found.inertia[2]:
         status = Status.SADDLE
@@ -169,12 +167,7 @@ def standard_start(objective: Objective) -> SquareRootParams:
 
 def _standardize(objective: Objective, params: SquareRootParams) -> SquareRootParams:
     objective.loglik(params)
-    psi = objective.moments.basis.standard_psi(to_profile(params).psi_rel)
-    return to_square_root(ProfileParams(psi))
-
-
-def _restore(objective: Objective, params: SquareRootParams) -> SquareRootParams:
-    return to_square_root(ProfileParams(objective.moments.basis.psi(to_profile(params).psi_rel)))
+    return SquareRootParams(objective.moments.basis.standard_factors(params.factor))
 
 
 def _at_boundary(objective: Objective, params: SquareRootParams) -> Value:
