@@ -83,7 +83,6 @@ _LARGE_RATIO = (
 )  # fmt: skip
 _LINEAR = "no curvature: linear, at a rate that worsens with the ratio of variance to sigma2"
 _ZERO = ("dyestuff2_singular", "dyestuff2_singular_ml")
-_NEAR = ("mathachieve",)
 _NOT_SMALL = tuple(
     case for case in CASES if case not in ("dyestuff", "dyestuff2_singular", "ergostool")
 )
@@ -104,9 +103,7 @@ STRATEGIES: dict[str, Strategy] = {
     "sd newton wolfe": Strategy(_SD(metric=newton, line_search=strong_wolfe())),
     "sd newton fixed": Strategy(_SD(metric=newton, line_search=fixed()), monotone=False),
     "cg euclidean fletcher_reeves": Strategy(_CG(beta=fletcher_reeves), jams=True),
-    "cg euclidean polak_ribiere": Strategy(
-        _CG(beta=polak_ribiere), never_on=_NEAR, why="halts at rounding, 1.1e-6 from the optimum"
-    ),
+    "cg euclidean polak_ribiere": Strategy(_CG(beta=polak_ribiere)),
     "cg euclidean hestenes_stiefel": Strategy(_CG(beta=hestenes_stiefel)),
     "cg euclidean dai_yuan": Strategy(_CG(beta=dai_yuan), jams=True),
     "cg fisher fletcher_reeves": Strategy(_CG(beta=fletcher_reeves, metric=fisher)),

@@ -11,10 +11,10 @@ from functools import cache, singledispatch
 import numpy as np
 
 from lmmkit.errors import ParameterError
-from lmmkit.linalg import symmetric, triangle, vech
+from lmmkit.linalg import symmetric, triangle
 from lmmkit.moments.basis import Basis
 from lmmkit.parameters.natural import NaturalParams
-from lmmkit.parameters.packing import triangle_size
+from lmmkit.parameters.packing import pack_parts, triangle_size
 from lmmkit.parameters.profile import ProfileParams
 from lmmkit.parameters.square_root import SquareRootParams
 from lmmkit.records import FloatArray, IntArray, adopt, float_array, optional_float_array, record
@@ -72,14 +72,6 @@ def curvature(params: Params, basis: Basis, gradient: FloatArray) -> FloatArray:
     raise ParameterError(f"expected a parameter record, got {type(params).__name__}")
 
 
-def _packed(matrices: tuple[FloatArray, ...]) -> FloatArray:
-    if not matrices:
-        return np.zeros(0)
-    parts = [vech(matrix) for matrix in matrices]
-    lead = np.broadcast_shapes(*(part.shape[:-1] for part in parts))
-    return np.concatenate([np.broadcast_to(p, (*lead, p.shape[-1])) for p in parts], axis=-1)
-
-
 def _standard_beta(params: Params, basis: Basis) -> FloatArray | None:
     return None if params.beta is None else basis.standard_beta(params.beta)
 
@@ -88,7 +80,7 @@ def _standard_beta(params: Params, basis: Basis) -> FloatArray | None:
 def _(params: NaturalParams, basis: Basis) -> Chart:
     sigma2 = np.asarray(params.sigma2)
     across = basis.standard_vech()
-    delta = _packed(params.psi) @ across.T / sigma2[..., None]
+    delta = pack_parts(None, params.psi, None) @ across.T / sigma2[..., None]
     return Chart(
         delta=delta,
         by_matrix=across / sigma2[..., None, None],
@@ -113,7 +105,7 @@ def _(params: NaturalParams, basis: Basis, gradient: FloatArray) -> FloatArray:
 @chart.register
 def _(params: ProfileParams, basis: Basis) -> Chart:
     across = basis.standard_vech()
-    delta = _packed(params.psi_rel) @ across.T
+    delta = pack_parts(None, params.psi_rel, None) @ across.T
     return Chart(
         delta=delta,
         by_matrix=across,
@@ -132,7 +124,7 @@ def _(params: ProfileParams, basis: Basis, gradient: FloatArray) -> FloatArray:
 def _(params: SquareRootParams, basis: Basis) -> Chart:
     across = basis.standard_vech()
     products = tuple(t @ np.swapaxes(t, -1, -2) for t in params.factor)
-    delta = _packed(products) @ across.T
+    delta = pack_parts(None, products, None) @ across.T
     return Chart(
         delta=delta,
         by_matrix=across @ product_jacobian(params.factor),

@@ -11,7 +11,7 @@ from lmmkit.likelihood.charts import factor_curvature, product_jacobian
 from lmmkit.likelihood.objective import Located, Objective, term_blocks
 from lmmkit.linalg import block_diagonal, vech
 from lmmkit.parameters.checks import Layout
-from lmmkit.parameters.packing import split_matrices
+from lmmkit.parameters.packing import pack_parts, split_matrices
 from lmmkit.parameters.square_root import SquareRootParams
 from lmmkit.records import FloatArray, computed_array, record
 
@@ -133,7 +133,7 @@ def score_norm(objective: Objective, score: FloatArray) -> float:
 
 def pack(params: SquareRootParams) -> FloatArray:
     """The packed factors, without beta."""
-    return SquareRootParams(params.factor).pack() if params.factor else np.zeros(0)
+    return pack_parts(None, params.factor, None)
 
 
 def unpack(objective: Objective, x: FloatArray) -> SquareRootParams:

@@ -81,7 +81,9 @@ def gradient_step(
         if norm <= CONVERGED_BELOW:
             status = Status.CONVERGED
         elif norm >= before and abs(gain) <= _ROUNDING * abs(score.value.loglik):
-            status = Status.STALLED
+            if direction is ascent:
+                status = Status.STALLED
+            after = GradientState(move.score, after.count)
         report = _report(move.score, status, norm, move.length)
         return unpack(objective, move.score.value.x), after, report
 

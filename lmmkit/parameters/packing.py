@@ -21,7 +21,9 @@ def pack_parts(
     parts += [vech(matrix) for matrix in matrices]
     if sigma2 is not None:
         parts.append(np.asarray(sigma2)[..., None])
-    lead = np.broadcast_shapes(*(part.shape[:-1] for part in parts)) if parts else ()
+    if not parts:
+        return np.zeros(0)
+    lead = np.broadcast_shapes(*(part.shape[:-1] for part in parts))
     return np.concatenate([np.broadcast_to(p, (*lead, p.shape[-1])) for p in parts], axis=-1)
 
 

@@ -9,6 +9,7 @@ from lmmkit.fit import Fit, fit
 from lmmkit.inference.lane_maximum import evaluate_lanes
 from lmmkit.inference.lanes import Lanes, geometry, lanes
 from lmmkit.inference.targets import targets
+from lmmkit.linalg import psd_factor
 from lmmkit.parameters.natural import NaturalParams
 from tests.dense_oracle import Array, numeric_gradient
 from tests.helpers import reference_case
@@ -63,7 +64,8 @@ def test_the_parameter_has_its_value_and_the_log_likelihood_is_the_objectives(fo
         full = sigma**2 * (S @ S.T)
         ends = np.cumsum([0, *fitted.objective.sizes])
         blocks = [full[a:b, a:b] for a, b in itertools.pairwise(ends)]
-        natural = NaturalParams(basis.psi(tuple(blocks)), float(sigma2))
+        factors = tuple(psd_factor(block) for block in blocks)
+        natural = NaturalParams(basis.psi(factors), float(sigma2))
         packed = np.concatenate([np.zeros(2), natural.pack()])
         index = target.parameter.index
         if target.kind == "sd":

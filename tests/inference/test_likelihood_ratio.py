@@ -115,7 +115,7 @@ def slope(frame: pl.DataFrame = FRAME, reml: bool = True) -> Fit:
     ("other", "words"),
     [
         (lambda: fit("y ~ x + (1 | g)", FRAME.head(40)), "fitted to 40 and 72 rows"),
-        (lambda: fit("x ~ x + (1 | g)", FRAME.with_columns(x=-pl.col("y"))), "responses"),
+        (lambda: fit("z ~ x + (1 | g)", FRAME.with_columns(z=-pl.col("y"))), "responses"),
         (lambda: fit("y ~ x + (1 | g)", FRAME, weights="w"), "different prior weights"),
         (lambda: fit("y ~ x + (1 | g)", FRAME, reml=False), "one was fitted by REML"),
         (lambda: fit("y ~ 1 + (1 | g)", FRAME), "restricted likelihoods do not compare"),

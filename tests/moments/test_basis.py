@@ -57,7 +57,8 @@ def test_covariances_there_and_back() -> None:
     basis = a_basis()
     psi = (np.array([[2.0, 0.5], [0.5, 1.0]]), np.array([[3.0]]))
     there = basis.standard_psi(psi)
-    for standard, back, original in zip(there, basis.psi(there), psi, strict=True):
+    factors = tuple(np.linalg.cholesky(matrix) for matrix in there)
+    for standard, back, original in zip(there, basis.psi(factors), psi, strict=True):
         assert_allclose(back, original, rtol=1e-13)
         assert not np.allclose(standard, original)
     packed = np.concatenate([vech(matrix) for matrix in psi])
