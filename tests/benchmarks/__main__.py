@@ -25,15 +25,16 @@ from tests.benchmarks.report import markdown, plain
 def run(case: Case, options: argparse.Namespace) -> dict[str, Any]:
     """Everything measured on one case."""
     if case.large:
-        timings = in_fresh_processes(case, options.engines, options.rounds)
+        timings, staged = in_fresh_processes(case, options.engines, options.rounds)
     else:
         timings = interleaved(case, options.engines, options.seconds, options.most)
+        staged = stages(case, case.frame(), 20)
     return {
         "name": case.name,
         "title": case.title,
         "formula": case.formula,
         "engines": [attrs.asdict(timing) for timing in timings],
-        "stages": stages(case, 2 if case.large else 20),
+        "stages": staged,
     }
 
 

@@ -7,9 +7,11 @@ import platform
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
@@ -41,11 +43,23 @@ print(time.perf_counter() - start)
 
 @attrs.define
 class Timing:
-    """What one engine did on one case; ``problem`` says why there is nothing, or nothing more."""
+    """What one engine did on one case.
+
+    Attributes
+    ----------
+    seconds : list of float
+        Wall-clock time of each call.
+    cpu : list of float
+        Processor time of each call, all threads added: what other work on the machine disturbs
+        less.
+    problem : str
+        Why there is nothing, or nothing more.
+    """
 
     engine: str
     version: str = ""
     seconds: list[float] = attrs.field(factory=list)
+    cpu: list[float] = attrs.field(factory=list)
     loglik: float = float("nan")
     peak_gb: float | None = None
     problem: str = ""
@@ -90,9 +104,10 @@ def _call(timing: Timing, engine: Engine, case: Case, data: Any) -> Callable[[],
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                start = time.perf_counter()
+                start, cpu_start = time.perf_counter(), time.process_time()
                 result = engine.fit(case, data)
                 timing.seconds.append(time.perf_counter() - start)
+                timing.cpu.append(time.process_time() - cpu_start)
                 timing.loglik = engine.loglik(result)
         except Exception as error:
             timing.problem = f"{type(error).__name__}: {error}"[:200]
@@ -100,28 +115,50 @@ def _call(timing: Timing, engine: Engine, case: Case, data: Any) -> Callable[[],
     return call
 
 
-def in_fresh_processes(case: Case, names: Sequence[str], rounds: int) -> list[Timing]:
-    """One process a call, engines in turn: time of a first call, and peak memory."""
+def in_fresh_processes(
+    case: Case, names: Sequence[str], rounds: int
+) -> tuple[list[Timing], dict[str, float]]:
+    """Engines in turn, two calls a process: times, and peak memory of the first with the frame.
+
+    The process that starts them must stay small: they inherit its peak memory. So lmmkit's stages
+    are timed in a process of their own, too.
+    """
     timings = {name: Timing(name) for name in names}
-    for _ in range(rounds):
-        for name, timing in timings.items():
-            if timing.problem:
-                continue
-            command = [sys.executable, "-m", "tests.benchmarks.measure", case.name, name]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                timing.problem = f"the process ended with status {done.returncode}"
-                continue
-            once = Timing(**json.loads(done.stdout.splitlines()[-1]))
-            once.seconds = [*timing.seconds, *once.seconds]
-            once.peak_gb = max(once.peak_gb or 0.0, timing.peak_gb or 0.0)
-            timings[name] = once
-    return list(timings.values())
+    with tempfile.TemporaryDirectory() as folder:
+        file = str(Path(folder) / "frame.parquet")
+        _process("write", case.name, file).check_returncode()
+        for _ in range(rounds):
+            for name, timing in timings.items():
+                if not timing.problem:
+                    timings[name] = _once_more(case, timing, file)
+        staged: dict[str, float] = json.loads(_process("stages", case.name, file).stdout)
+    return list(timings.values()), staged
 
 
-def in_this_process(case: Case, name: str) -> Timing:
-    """One call, after one on a few rows that loads what is loaded when first needed."""
-    frame = case.frame()
+def _once_more(case: Case, so_far: Timing, file: str) -> Timing:
+    done = _process("fit", case.name, file, so_far.engine)
+    if done.returncode:
+        return attrs.evolve(so_far, problem=f"the process ended with status {done.returncode}")
+    once = Timing(**json.loads(done.stdout.splitlines()[-1]))
+    return attrs.evolve(
+        once,
+        seconds=[*so_far.seconds, *once.seconds],
+        cpu=[*so_far.cpu, *once.cpu],
+        peak_gb=max(once.peak_gb or 0.0, so_far.peak_gb or 0.0),
+    )
+
+
+def _process(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "tests.benchmarks.measure", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def in_this_process(case: Case, file: str, name: str) -> Timing:
+    """Two calls, after one on a few rows that loads what is loaded when first needed.
+
+    The first one touches memory that the process has not had before, which may take seconds.
+    """
+    frame = pl.read_parquet(file).rechunk()
     timing = Timing(name)
     engine = load(timing, frame[case.group].n_unique())
     if engine is None:
@@ -129,14 +166,26 @@ def in_this_process(case: Case, name: str) -> Timing:
     _call(Timing(name), engine, case, engine.prepare(frame.head(1_000)))()
     data = engine.prepare(frame)
     del frame
-    _call(timing, engine, case, data)()
+    call = _call(timing, engine, case, data)
+    call()
     timing.peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+    call()
     return timing
 
 
-def stages(case: Case, repetitions: int) -> dict[str, float]:
+def _main(task: str, case_name: str, file: str, *engine: str) -> None:
+    """What a fresh process does: write the frame of a case, time its stages, or fit it once."""
+    case = next(case for case in CASES if case.name == case_name)
+    if task == "write":
+        case.frame().write_parquet(file)
+    elif task == "stages":
+        print(json.dumps(stages(case, pl.read_parquet(file).rechunk(), 3)))
+    else:
+        print(json.dumps(attrs.asdict(in_this_process(case, file, *engine))))
+
+
+def stages(case: Case, frame: pl.DataFrame, repetitions: int) -> dict[str, float]:
     """Best seconds of each stage of lmmkit's pipeline, and the number of iterations."""
-    frame = case.frame()
     best: dict[str, float] = {}
 
     def timed(name: str, function: Callable[..., _T], *arguments: Any) -> _T:
@@ -183,5 +232,4 @@ def _processor() -> str:
 
 
 if __name__ == "__main__":
-    by_name = {case.name: case for case in CASES}
-    print(json.dumps(attrs.asdict(in_this_process(by_name[sys.argv[1]], sys.argv[2]))))
+    _main(*sys.argv[1:])

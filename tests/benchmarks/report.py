@@ -5,7 +5,18 @@ import statistics
 from typing import Any
 
 _SAME_OPTIMUM = 1e-6
-_HEADER = ("case", "engine", "best", "median", "calls", "lmmkit / it", "log-likelihood", "peak GB")
+_HEADER = (
+    "case",
+    "engine",
+    "best",
+    "median",
+    "calls",
+    "lmmkit / it",
+    "processor",
+    "lmmkit / it",
+    "log-likelihood",
+    "peak GB",
+)
 
 
 def plain(results: dict[str, Any]) -> str:
@@ -46,19 +57,23 @@ def _rows(case: dict[str, Any]) -> list[tuple[str, ...]]:
 def _row(title: str, engine: dict[str, Any], ours: dict[str, Any] | None) -> tuple[str, ...]:
     name, seconds = f"{engine['engine']} {engine['version']}".strip(), engine["seconds"]
     if not seconds:
-        return (title, name, "", "", "0", "", engine["problem"], "")
-    best = min(seconds)
-    ratio = f"{min(ours['seconds']) / best:.2f}" if ours else ""
+        return (title, name, "", "", "0", "", "", "", engine["problem"], "")
     return (
         title,
         name,
-        _time(best),
+        _time(min(seconds)),
         _time(statistics.median(seconds)),
         str(len(seconds)),
-        ratio,
+        _ratio(ours, engine, "seconds"),
+        _time(min(engine["cpu"])),
+        _ratio(ours, engine, "cpu"),
         _loglik(engine, ours) + (f"; then {engine['problem']}" if engine["problem"] else ""),
         "" if engine["peak_gb"] is None else f"{engine['peak_gb']:.2f}",
     )
+
+
+def _ratio(ours: dict[str, Any] | None, engine: dict[str, Any], clock: str) -> str:
+    return f"{min(ours[clock]) / min(engine[clock]):.2f}" if ours else ""
 
 
 def _loglik(engine: dict[str, Any], ours: dict[str, Any] | None) -> str:
