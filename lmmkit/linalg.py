@@ -117,6 +117,29 @@ def psd_factor(a: FloatArray) -> FloatArray:
     return semidefinite_cholesky(a[..., None], tolerance=1e-14)[..., 0]
 
 
+def product_jacobian(t: FloatArray) -> FloatArray:
+    """``d vech(T T') / d vech(T)`` for lower triangular (..., q, q): shape (..., n, n)."""
+    # d (T T')_ab / d T_ij = [a = i] T_bj + [b = i] T_aj
+    rows, columns, same_row, column_is_row, _ = pairings(t.shape[-1])
+    return np.asarray(
+        same_row * t[..., columns[:, None], columns]
+        + column_is_row * t[..., rows[:, None], columns]
+    )
+
+
+@cache
+def pairings(q: int) -> tuple[IntArray, IntArray, FloatArray, FloatArray, FloatArray]:
+    """A triangle's rows and columns, and which pairs of entries share a row or a column."""
+    rows, columns = triangle(q)
+    return (
+        rows,
+        columns,
+        adopt((rows[:, None] == rows).astype(np.float64)),
+        adopt((columns[:, None] == rows).astype(np.float64)),
+        adopt((columns[:, None] == columns).astype(np.float64)),
+    )
+
+
 def block_diagonal(blocks: Sequence[FloatArray]) -> FloatArray:
     """One matrix with ``blocks`` along its diagonal."""
     matrix = np.zeros((sum(len(b) for b in blocks), sum(b.shape[1] for b in blocks)))

@@ -73,7 +73,6 @@ def test_the_three_parameterizations_of_a_fit_agree() -> None:
     np.testing.assert_allclose(result.profile.psi_rel[0], psi_rel, rtol=1e-12)
 
 
-@pytest.mark.xfail(strict=True, reason="C Psi C' is symmetric but for the last digit")
 def test_covariances_are_exactly_symmetric() -> None:
     for case_id in ("dietox_rs", "sleep_rs_ml", "sleep_quad", "machines_vec"):
         case = reference_case(case_id)

@@ -109,15 +109,8 @@ def best_by_oracle(
     return -float(found.fun), at(found.x)
 
 
-def exactly(held: Mapping[Any, Any]) -> Any:
-    """A parameter set, marked where sigma2 is held beside entries of Psi."""
-    broken = "sigma2" in held and any(isinstance(key, tuple) for key in held)
-    reason = "sigma2 comes back through a logarithm, off by one in the last digit"
-    return pytest.param(held, marks=pytest.mark.xfail(strict=True, reason=reason) if broken else ())
-
-
 @BOTH
-@pytest.mark.parametrize("held", [exactly(held) for held in HELD.values()], ids=list(HELD))
+@pytest.mark.parametrize("held", HELD.values(), ids=list(HELD))
 def test_held_values_are_exact_and_the_rest_is_optimal(
     held: dict[Any, Any], restricted: bool
 ) -> None:

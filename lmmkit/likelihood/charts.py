@@ -6,18 +6,18 @@ rule. A coordinate that the record lacks (beta where it is None, sigma2 outside 
 :class:`NaturalParams`) is carried along unchanged and profiled out afterwards.
 """
 
-from functools import cache, singledispatch
+from functools import singledispatch
 
 import numpy as np
 
 from lmmkit.errors import ParameterError
-from lmmkit.linalg import symmetric, triangle
+from lmmkit.linalg import pairings, product_jacobian, symmetric
 from lmmkit.moments.basis import Basis
 from lmmkit.parameters.natural import NaturalParams
 from lmmkit.parameters.packing import pack_parts, triangle_size
 from lmmkit.parameters.profile import ProfileParams
 from lmmkit.parameters.square_root import SquareRootParams
-from lmmkit.records import FloatArray, IntArray, adopt, float_array, optional_float_array, record
+from lmmkit.records import FloatArray, float_array, optional_float_array, record
 
 Params = NaturalParams | ProfileParams | SquareRootParams
 
@@ -127,7 +127,7 @@ def _(params: SquareRootParams, basis: Basis) -> Chart:
     delta = pack_parts(None, products, None) @ across.T
     return Chart(
         delta=delta,
-        by_matrix=across @ product_jacobian(params.factor),
+        by_matrix=across @ factors_jacobian(params.factor),
         by_sigma2=np.zeros_like(delta),
         beta=_standard_beta(params, basis),
     )
@@ -144,41 +144,19 @@ def _(params: SquareRootParams, basis: Basis, gradient: FloatArray) -> FloatArra
     return matrix
 
 
-def product_jacobian(factors: tuple[FloatArray, ...]) -> FloatArray:
+def factors_jacobian(factors: tuple[FloatArray, ...]) -> FloatArray:
     """``d vech(T T') / d vech(T)`` of all terms: block diagonal (..., n, n)."""
     if len(factors) == 1:
-        return _one_product_jacobian(factors[0])
+        return product_jacobian(factors[0])
     lead = np.broadcast_shapes(*(t.shape[:-2] for t in factors)) if factors else ()
     n = sum(triangle_size(t.shape[-1]) for t in factors)
     jacobian = np.zeros((*lead, n, n))
     start = 0
     for t in factors:
         end = start + triangle_size(t.shape[-1])
-        jacobian[..., start:end, start:end] = _one_product_jacobian(t)
+        jacobian[..., start:end, start:end] = product_jacobian(t)
         start = end
     return jacobian
-
-
-def _one_product_jacobian(t: FloatArray) -> FloatArray:
-    # d (T T')_ab / d T_ij = [a = i] T_bj + [b = i] T_aj
-    rows, columns, same_row, column_is_row, _ = _pairings(t.shape[-1])
-    return np.asarray(
-        same_row * t[..., columns[:, None], columns]
-        + column_is_row * t[..., rows[:, None], columns]
-    )
-
-
-@cache
-def _pairings(q: int) -> tuple[IntArray, IntArray, FloatArray, FloatArray, FloatArray]:
-    """A triangle's rows and columns, and which pairs of entries share a row or a column."""
-    rows, columns = triangle(q)
-    return (
-        rows,
-        columns,
-        adopt((rows[:, None] == rows).astype(np.float64)),
-        adopt((columns[:, None] == rows).astype(np.float64)),
-        adopt((columns[:, None] == columns).astype(np.float64)),
-    )
 
 
 def factor_curvature(sizes: tuple[int, ...], gradient: FloatArray) -> FloatArray:
@@ -187,7 +165,7 @@ def factor_curvature(sizes: tuple[int, ...], gradient: FloatArray) -> FloatArray
     matrix = np.zeros((*gradient.shape[:-1], n, n))
     start = 0
     for q in sizes:
-        rows, _, _, _, same_column = _pairings(q)
+        rows, _, _, _, same_column = pairings(q)
         end = start + len(rows)
         # as a symmetric matrix, a gradient by vech has its diagonal counted once
         full = symmetric(gradient[..., start:end], q)

@@ -1,5 +1,6 @@
 """Combinators: strategies made of strategies. Each is a :class:`Step` again."""
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -133,7 +134,8 @@ def best_so_far(step: Step) -> Step:
     ) -> tuple[SquareRootParams, _Best, Report]:
         params, state, report = step.update(objective, params, seen.state)
         best = seen
-        if seen.report is None or not report.loglik < seen.report.loglik:
+        so_far = -math.inf if seen.report is None else seen.report.loglik
+        if not so_far > report.loglik and not math.isnan(report.loglik):
             best = _Best(state, params, report)
         if report.status is Status.RUNNING or best.params is None or best.report is None:
             return params, _Best(state, best.params, best.report), report

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from lmmkit.errors import ParameterError
-from lmmkit.likelihood.charts import factor_curvature, product_jacobian
+from lmmkit.likelihood.charts import factor_curvature, factors_jacobian
 from lmmkit.likelihood.constraints import Hold
 from lmmkit.likelihood.objective import Objective
 from lmmkit.linalg import block_diagonal, psd_factor, vech
@@ -167,7 +167,7 @@ def _by_x(problem: _Problem, x: FloatArray) -> FloatArray:
     p = _p(problem)
     factors = split_matrices(x[p:-1], problem.objective.sizes, triangular=True)
     return block_diagonal(
-        [np.eye(p), product_jacobian(factors), np.array([[2.0 * np.exp(2.0 * x[-1])]])]
+        [np.eye(p), factors_jacobian(factors), np.array([[2.0 * np.exp(2.0 * x[-1])]])]
     )
 
 

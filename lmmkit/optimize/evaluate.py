@@ -7,7 +7,7 @@ import numpy as np
 
 from lmmkit.errors import StrategyError
 from lmmkit.likelihood import derivatives
-from lmmkit.likelihood.charts import factor_curvature, product_jacobian
+from lmmkit.likelihood.charts import factor_curvature, factors_jacobian
 from lmmkit.likelihood.objective import Located, Objective, term_blocks
 from lmmkit.linalg import block_diagonal, vech
 from lmmkit.parameters.checks import Layout
@@ -87,7 +87,7 @@ def fisher_information(objective: Objective, score: Score) -> FloatArray:
     inner = parts.delta_delta
     if objective.held_sigma2 is None:
         inner = inner - np.outer(parts.delta_sigma2, parts.delta_sigma2) / parts.sigma2_sigma2
-    jacobian = product_jacobian(score.value.factors)
+    jacobian = factors_jacobian(score.value.factors)
     curvature = -_factor_curvature(objective, score)
     values, vectors = np.linalg.eigh(curvature)
     downward = (vectors * np.maximum(values, 0.0)) @ vectors.T
@@ -101,7 +101,7 @@ def observed_hessian(objective: Objective, score: Score) -> FloatArray:
     inner = parts.delta_delta - parts.beta_delta.T @ correction
     if objective.held_sigma2 is None:
         inner = inner - np.outer(parts.delta_sigma2, parts.delta_sigma2) / parts.sigma2_sigma2
-    jacobian = product_jacobian(score.value.factors)
+    jacobian = factors_jacobian(score.value.factors)
     return np.asarray(jacobian.T @ inner @ jacobian + _factor_curvature(objective, score))
 
 

@@ -133,7 +133,6 @@ def test_a_fit_survives_pickle_and_copy(case: str) -> None:
     assert pickle.loads(pickle.dumps(result.optimum)) == result.optimum
 
 
-@pytest.mark.xfail(strict=True, reason="the reports have NaN step lengths, which equal nothing")
 def test_an_optimum_without_step_lengths_equals_its_copy() -> None:
     optimum = maximize(case_objective("sleep_rs"), scipy_step())
     assert copy.deepcopy(optimum) == optimum

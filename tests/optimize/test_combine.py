@@ -120,7 +120,6 @@ def test_the_last_place_is_kept_where_it_is_the_best() -> None:
     assert (x, report.loglik) == (3.0, 2.0)
 
 
-@pytest.mark.xfail(strict=True, reason="a NaN seen first is kept: no number is >= NaN")
 def test_a_place_without_likelihood_is_never_the_best() -> None:
     step = best_so_far(scripted("a", (R, float("nan")), (R, 1.0), (F, float("nan"))))
     _, x, report = run(step)
