@@ -8,7 +8,7 @@ import polars as pl
 
 from lmmkit.design import build_design, group
 from lmmkit.design.design import Design
-from lmmkit.errors import DataError
+from lmmkit.errors import ArgumentError, DataError
 from lmmkit.formula.terms import ModelFormula
 from lmmkit.likelihood.derivatives import Criterion
 from lmmkit.likelihood.hold import hold
@@ -155,6 +155,12 @@ def fit_design(
     progress: Callable[[int, Report], None] | None = None,
 ) -> Fit:
     """:func:`fit` from a design, however it was built."""
+    if not isinstance(design, Design):
+        raise ArgumentError(
+            f"expected a Design, got {type(design).__name__}; fit takes a formula and a frame"
+        )
+    if not isinstance(reml, bool | np.bool_):
+        raise ArgumentError(f"reml: expected True, or False for maximum likelihood, got {reml!r}")
     if design.y.ndim != 1:
         raise DataError(
             f"expected one response, got an array of shape {design.y.shape}: fit one at a time"
@@ -162,7 +168,7 @@ def fit_design(
     moments = cross_products(group(design))
     objective = restricted(moments) if reml else ml(moments)
     _check_not_exact(design, objective)
-    if fixed:
+    if fixed is not None:
         objective = hold(objective, design, fixed)
     return Fit(design, objective, maximize(objective, strategy, progress=progress))
 

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 from lmmkit.errors import StrategyError
 from lmmkit.likelihood.objective import Objective
+from lmmkit.optimize.checks import check_callable, is_count
 from lmmkit.optimize.step import Report, Status, Step
 from lmmkit.parameters.square_root import SquareRootParams
 from lmmkit.records import evolve, record
@@ -57,8 +58,8 @@ def chain(*steps: Step) -> Step:
 def repeat(step: Step, times: int) -> Step:
     """``step`` started afresh ``times`` times, each time from where it had finished."""
     _require_steps("repeat", (step,))
-    if times < 1:
-        raise StrategyError(f"repeat: expected times >= 1, got {times}")
+    if not is_count(times):
+        raise StrategyError(f"repeat: expected a whole number, times >= 1, got {times!r}")
 
     def init(objective: Objective, params: SquareRootParams) -> _Running:
         return _Running(0, step.init(objective, params))
@@ -81,6 +82,7 @@ def until(rule: Rule, step: Step) -> Step:
     For example ``until(lambda report: report.score_norm < 0.1, em())``.
     """
     _require_steps("until", (step,))
+    check_callable("until: rule", rule, "lambda report: report.score_norm < 0.1")
 
     def update(
         objective: Objective, params: SquareRootParams, state: Any

@@ -4,6 +4,7 @@ import numpy as np
 
 from lmmkit.likelihood.objective import Objective
 from lmmkit.linalg import psd_factor, vech
+from lmmkit.optimize.checks import check_iterations
 from lmmkit.optimize.evaluate import (
     CONVERGED_BELOW,
     Score,
@@ -45,6 +46,7 @@ def em(iterations: int | None = None) -> Step:
     ----------
     Laird & Ware 1982; Liu & Rubin 1994 (ECME).
     """
+    check_iterations("em", iterations)
 
     def init(objective: Objective, params: SquareRootParams) -> EMState:
         return EMState(usable_start(objective, params, "em"))

@@ -1,9 +1,13 @@
 """Gradient steps: a direction, a metric and a line search make a step."""
 
+from typing import Any
+
 import numpy as np
 
+from lmmkit.errors import StrategyError
 from lmmkit.likelihood.objective import Objective
 from lmmkit.optimize import directions
+from lmmkit.optimize.checks import check_callable, check_iterations
 from lmmkit.optimize.directions import BetaFormula, Slope
 from lmmkit.optimize.evaluate import (
     CONVERGED_BELOW,
@@ -11,7 +15,7 @@ from lmmkit.optimize.evaluate import (
     unpack,
     usable_start,
 )
-from lmmkit.optimize.line_search import LineSearch, armijo, strong_wolfe
+from lmmkit.optimize.line_search import LineSearch, armijo, fixed, strong_wolfe
 from lmmkit.optimize.metrics import Metric, euclidean
 from lmmkit.optimize.step import Report, Status, Step
 from lmmkit.parameters.square_root import SquareRootParams
@@ -19,6 +23,7 @@ from lmmkit.records import FloatArray, optional_float_array, record
 
 _ROUNDING = 1e-14
 _RESTART = 3
+_FACTORIES: tuple[Any, ...] = (armijo, fixed, strong_wolfe)
 
 
 @record
@@ -53,7 +58,21 @@ def gradient_step(
     line_search : callable
     iterations : int, optional
         Finished after so many; None runs to convergence.
+
+    Raises
+    ------
+    StrategyError
+        For an argument that is no such function, or no number of iterations.
     """
+    check_iterations(name, iterations)
+    check_callable(f"{name}: beta", beta, "directions.polak_ribiere")
+    check_callable(f"{name}: metric", metric, "fisher")
+    check_callable(f"{name}: line_search", line_search, "armijo()")
+    if line_search in _FACTORIES:
+        raise StrategyError(
+            f"{name}: line_search: expected a function such as armijo() returns, got "
+            f"{line_search!r}; a factory has to be called first"
+        )
 
     def init(objective: Objective, params: SquareRootParams) -> GradientState:
         return GradientState(usable_start(objective, params, name))

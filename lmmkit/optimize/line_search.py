@@ -5,7 +5,9 @@ from typing import TypeAlias
 
 import numpy as np
 
+from lmmkit.errors import StrategyError
 from lmmkit.likelihood.objective import Objective
+from lmmkit.optimize.checks import check_number
 from lmmkit.optimize.evaluate import Score, differentiate, evaluate
 from lmmkit.records import FloatArray, record
 
@@ -31,6 +33,7 @@ def _slack(score: Score) -> float:
 
 def fixed(length: float = 1.0) -> LineSearch:
     """Always the same step length, uphill or not."""
+    check_number("fixed: length", length, 0.0, np.inf)
 
     def search(objective: Objective, score: Score, direction: FloatArray) -> Move:
         value = evaluate(objective, score.value.x + length * direction)
@@ -43,6 +46,8 @@ def fixed(length: float = 1.0) -> LineSearch:
 
 def armijo(slope: float = 1e-4, shrink: float = 0.3, most: int = 30) -> LineSearch:
     """Step lengths 1, shrink, ... until the increase is ``slope`` of the linear model's."""
+    check_number("armijo: slope", slope, 0.0, 1.0)
+    check_number("armijo: shrink", shrink, 0.0, 1.0)
 
     def search(objective: Objective, score: Score, direction: FloatArray) -> Move:
         rise = float(score.score @ direction)
@@ -64,6 +69,13 @@ def strong_wolfe(slope: float = 1e-4, flat: float = 0.1, most: int = 40) -> Line
     Brackets a maximum by doubling, then narrows it by cubic interpolation (Nocedal & Wright 2006,
     algorithms 3.5 and 3.6). Where it runs out of trials the best one that rose is taken.
     """
+    check_number("strong_wolfe: slope", slope, 0.0, 1.0)
+    check_number("strong_wolfe: flat", flat, 0.0, 1.0)
+    if slope >= flat:
+        raise StrategyError(
+            f"strong_wolfe: expected slope < flat, got slope={slope!r} and flat={flat!r}; "
+            "otherwise no step length need satisfy both"
+        )
 
     def search(objective: Objective, score: Score, direction: FloatArray) -> Move:
         start = score.value.loglik

@@ -1,6 +1,7 @@
 """The one loop: from an objective and a strategy to an optimum."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -9,6 +10,7 @@ from lmmkit.errors import ArgumentError, StrategyError
 from lmmkit.likelihood.objective import Objective
 from lmmkit.linalg import psd_factor
 from lmmkit.optimize.certificate import Certificate, certify, is_singular
+from lmmkit.optimize.checks import is_count
 from lmmkit.optimize.constrained import maximize_subject_to
 from lmmkit.optimize.evaluate import Value, differentiate, evaluate, pack
 from lmmkit.optimize.presets import default_strategy
@@ -21,6 +23,7 @@ from lmmkit.records import FloatArray, record
 _NEARLY_ZERO = 1e-4
 _NEARLY_SINGULAR = 1e-7
 _NO_LOSS = 1e-10
+_LARGEST_START = 1e100
 
 
 @record
@@ -92,13 +95,14 @@ def maximize(
     ------
     StrategyError
         Where the strategy cannot work on this objective; before the first iteration.
+    ArgumentError
+        For another argument that is not what it should be.
     """
+    _check_arguments(objective, start, max_iterations, progress)
     given = strategy is not None
     strategy = default_strategy() if strategy is None else strategy
     if not isinstance(strategy, Step):
         raise StrategyError(f"expected a strategy such as chain(em(3), ...), got {strategy!r}")
-    if max_iterations < 1:
-        raise ArgumentError(f"max_iterations: expected at least 1, got {max_iterations}")
     if objective.held:
         return _maximize_held(objective, given, start, max_iterations, progress)
     standard = objective.standardized()
@@ -125,6 +129,31 @@ def maximize(
         certificate=certify(standard, end, status),
         reports=tuple(reports),
     )
+
+
+def _check_arguments(objective: Any, start: Any, max_iterations: Any, progress: Any) -> None:
+    if not isinstance(objective, Objective):
+        raise ArgumentError(
+            "maximize: expected an Objective, such as reml(moments) returns, got "
+            f"{type(objective).__name__}; fit_design takes a design"
+        )
+    if start is not None and not isinstance(start, SquareRootParams):
+        raise ArgumentError(
+            f"start: expected SquareRootParams, got {type(start).__name__}; to_square_root "
+            "converts other parameters"
+        )
+    if start is not None and any((np.abs(t) > _LARGEST_START).any() for t in start.factor):
+        raise ArgumentError(
+            f"start: expected relative covariance factors below {_LARGEST_START:g}, got\n{start}"
+        )
+    if not is_count(max_iterations):
+        raise ArgumentError(
+            f"max_iterations: expected a whole number, at least 1, got {max_iterations!r}"
+        )
+    if progress is not None and not callable(progress):
+        raise ArgumentError(
+            f"progress: expected a function of the iteration and its report, got {progress!r}"
+        )
 
 
 def _maximize_held(

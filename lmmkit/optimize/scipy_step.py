@@ -1,5 +1,6 @@
 """scipy's gradient methods as a step."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,8 @@ def scipy_step(method: str = "L-BFGS-B", **options: Any) -> Step:
     Raises
     ------
     StrategyError
-        For a method that does not work from gradients alone.
+        For a method that does not work from gradients alone; in its first iteration for an option
+        that scipy's method does not have.
     """
     if method not in GRADIENT_METHODS:
         raise StrategyError(
@@ -50,7 +52,7 @@ def scipy_step(method: str = "L-BFGS-B", **options: Any) -> Step:
     def update(
         objective: Objective, params: SquareRootParams, start: Score
     ) -> tuple[SquareRootParams, Score, Report]:
-        from scipy.optimize import minimize
+        from scipy.optimize import OptimizeWarning, minimize
 
         scale = 1.0 / objective.degrees_of_freedom
 
@@ -63,7 +65,16 @@ def scipy_step(method: str = "L-BFGS-B", **options: Any) -> Step:
         tight = {"gtol": 1e-9, "ftol": 1e-15} if method in ("L-BFGS-B", "TNC") else {}
         tight = {"gtol": 1e-9} if method in ("BFGS", "CG") else tight
         tight = {"ftol": 1e-15} if method == "SLSQP" else tight
-        result = minimize(negative, start.value.x, jac=True, method=method, options=tight | options)
+        given = tight | options
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "Unknown solver options", OptimizeWarning)
+            try:
+                result = minimize(negative, start.value.x, jac=True, method=method, options=given)
+            except OptimizeWarning as warning:
+                raise StrategyError(
+                    f"{name}: expected options of this method, see the documentation of "
+                    f"scipy.optimize.show_options, got others. {warning}"
+                ) from warning
         end = differentiate(objective, evaluate(objective, np.asarray(result.x)))
         norm = score_norm(objective, end.score)
         rose = end.value.loglik > start.value.loglik

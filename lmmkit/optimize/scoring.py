@@ -5,6 +5,7 @@ import numpy as np
 from lmmkit.likelihood import derivatives
 from lmmkit.likelihood.objective import Objective
 from lmmkit.linalg import psd_factor, vech
+from lmmkit.optimize.checks import check_iterations
 from lmmkit.optimize.evaluate import (
     CONVERGED_BELOW,
     Score,
@@ -44,6 +45,7 @@ def variance_scoring(iterations: int | None = None) -> Step:
     iterations : int, optional
         Finished after so many; None runs to convergence.
     """
+    check_iterations("variance_scoring", iterations)
 
     def init(objective: Objective, params: SquareRootParams) -> ScoringState:
         return ScoringState(usable_start(objective, params, "variance_scoring"))
