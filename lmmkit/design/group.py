@@ -22,7 +22,7 @@ def group(design: Design) -> tuple[GroupBlock, ...]:
     codes, n_groups = _independent_groups(design)
     counts = np.bincount(codes, minlength=n_groups)
     in_order = bool((codes[1:] >= codes[:-1]).all())
-    order = None if in_order else adopt(np.argsort(codes, kind="stable").astype(np.int32))
+    order = None if in_order else _stable_order(codes)
     starts = np.cumsum(counts) - counts
     y = design.y if design.offset is None else adopt(design.y - design.offset)
     blocks = []
@@ -37,6 +37,13 @@ def group(design: Design) -> tuple[GroupBlock, ...]:
             take = rows
         blocks.append(_block(design, y, (len(members), int(size)), rows, take))
     return tuple(blocks)
+
+
+def _stable_order(codes: IntArray) -> IntArray:
+    """Positions that sort ``codes``; packed with the position, a plain sort is a stable one."""
+    keys = (codes.astype(np.int64) << 32) | np.arange(len(codes))
+    keys.sort()
+    return adopt(keys.astype(np.int32))
 
 
 def _block(

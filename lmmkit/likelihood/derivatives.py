@@ -200,11 +200,8 @@ def information(point: Point, parts: Pieces, m: int, sizes: tuple[int, ...]) -> 
 
 def _leverage(C: FloatArray, B: FloatArray) -> FloatArray:
     """``B C^-1 B'`` of every group: shape (..., q, q, K)."""
-    q, p, groups = B.shape[-3:]
-    solved = np.linalg.solve(
-        C, np.swapaxes(B, -2, -3).reshape(*B.shape[:-3], p, q * groups)
-    ).reshape(*B.shape[:-3], p, q, groups)
-    product: FloatArray = np.einsum("...apk,...pbk->...abk", B, solved)
+    inverse = np.linalg.inv(C)[..., None, :, :]
+    product: FloatArray = np.einsum("...apk,...pbk->...abk", B, np.swapaxes(inverse @ B, -2, -3))
     return product
 
 

@@ -15,6 +15,8 @@ from lmmkit.linalg import cholesky, gram, solve_lower
 from lmmkit.moments.collapse import Patterns
 from lmmkit.records import FloatArray, computed_array, record
 
+_AT_A_TIME = 4_096
+
 
 @record
 class Elimination:
@@ -61,26 +63,49 @@ class GroupTerms:
 def eliminate(patterns: Patterns, D: FloatArray) -> Elimination:
     """Factor every pattern's N at ``D`` (..., q, q): O(P q^3 + K q^2 p)."""
     F = patterns.factor
-    q, _, P = F.shape
-    DF = (D @ F.reshape(q, q * P)).reshape(*D.shape[:-2], *F.shape)
-    N = np.einsum("jip,...jlp->...ilp", F, DF)
-    diagonal = np.arange(q)
-    N[..., diagonal, diagonal, :] += 1.0
-    root = cholesky(N)
-    log_det = 2.0 * (np.log(root[..., diagonal, diagonal, :]).sum(axis=-2) @ patterns.count)
-    each = root if patterns.one_each else root[..., patterns.pattern]
-    inside = solve_lower(each, patterns.inside)
-    return Elimination(
-        log_det=log_det, products=patterns.outside + gram(inside, inside), root=root, inside=inside
+    q, _, n_patterns = F.shape
+    lead = D.shape[:-2]
+    root = np.empty((*lead, *F.shape))
+    inside = np.empty(
+        (*np.broadcast_shapes(lead, patterns.inside.shape[:-3]), *patterns.inside.shape[-3:])
     )
+    log_det: FloatArray = np.zeros(lead)
+    products = patterns.outside
+    diagonal = np.arange(q)
+    for some in _runs(n_patterns):
+        f = F[..., some]
+        N = np.einsum("jip,...jlp->...ilp", f, np.einsum("...ij,jlp->...ilp", D, f))
+        N[..., diagonal, diagonal, :] += 1.0
+        root[..., some] = factor = cholesky(N)
+        logs = np.log(factor[..., diagonal, diagonal, :]).sum(axis=-2)
+        log_det = log_det + 2.0 * (logs @ patterns.count[some])
+        if patterns.one_each:
+            inside[..., some] = solved = solve_lower(factor, patterns.inside[..., some])
+            products = products + gram(solved, solved)
+    if not patterns.one_each:
+        inside = solve_lower(root[..., patterns.pattern], patterns.inside)
+        products = products + gram(inside, inside)
+    return Elimination(log_det=log_det, products=products, root=root, inside=inside)
+
+
+def _runs(n: int) -> list[slice]:
+    """Runs of patterns small enough for the processor's cache."""
+    return [slice(start, start + _AT_A_TIME) for start in range(0, n, _AT_A_TIME)]
 
 
 def group_terms(patterns: Patterns, elimination: Elimination) -> GroupTerms:
     """W and ``Z'V^-1[X y]`` after :func:`eliminate`."""
+    if patterns.one_each:
+        W, projected = np.empty_like(elimination.root), np.empty_like(elimination.inside)
+        for some in _runs(len(patterns.count)):
+            Y = solve_lower(
+                elimination.root[..., some], np.swapaxes(patterns.factor[..., some], 0, 1)
+            )
+            W[..., some] = _transposed_product(Y, Y)
+            projected[..., some] = _transposed_product(Y, elimination.inside[..., some])
+        return GroupTerms(W, W, projected, patterns.count)
     Y = solve_lower(elimination.root, np.swapaxes(patterns.factor, 0, 1))
     W = _transposed_product(Y, Y)
-    if patterns.one_each:
-        return GroupTerms(W, W, _transposed_product(Y, elimination.inside), patterns.count)
     each = Y[..., patterns.pattern]
     return GroupTerms(
         W,

@@ -6,11 +6,13 @@ import numpy as np
 
 from lmmkit.design.blocks import GroupBlock
 from lmmkit.errors import DataError, UnsupportedModelError
+from lmmkit.linalg import block_diagonal
 from lmmkit.moments.basis import Basis, standard_basis
 from lmmkit.moments.moments import Moments, merge_levels
 from lmmkit.records import FloatArray, IntArray, record, same
 
 _ROWS_AT_A_TIME = 16_384
+_SMALL_GROUP = 64
 
 
 def cross_products(
@@ -84,29 +86,30 @@ def _of_block(block: GroupBlock, basis: Basis) -> _Sums:
         )
     n_groups, n = block.rows.shape
     p, lead = len(basis.x), block.y.shape[:-2]
-    n_responses = math.prod(lead)
+    outer = p + math.prod(lead)
     shared = len(block.Z) == 1 and block.Z[0] is block.X and same(basis.z[0], basis.x)
-    z_columns = slice(0, p) if shared else slice(p + n_responses, None)
+    change = _change_of_columns(basis, outer, shared)
+    z_columns = slice(0, p) if shared else slice(outer, None)
     q = sum(z.shape[2] for z in block.Z)
     m = n_groups if block.levels else 0
-    cross, log_weights = np.zeros((p + n_responses, p + n_responses)), 0.0
-    zz, zx, zy = np.empty((m, q, q)), np.empty((m, q, p)), np.empty((n_responses, m, q))
+    cross, log_weights = np.zeros((outer, outer)), 0.0
+    zz, zx, zy = np.empty((m, q, q)), np.empty((m, q, p)), np.empty((outer - p, m, q))
     step = max(1, _ROWS_AT_A_TIME // n)
+    small = n < _SMALL_GROUP
     for start in range(0, n_groups, step):
         groups = slice(start, start + step)
-        columns = _columns(block, groups, basis, shared)
+        columns = change @ _columns(block, groups, shared, small)
         if block.weights is not None:
-            weights = block.weights[groups].ravel()
+            weights = block.weights[groups]
+            weights = (weights.T if small else weights).ravel()
             log_weights += float(np.log(weights).sum())
-            columns *= np.sqrt(weights)[:, None]
-        outer = columns[:, : p + n_responses]
-        cross += outer.T @ outer
+            columns *= np.sqrt(weights)
+        cross += columns[:outer] @ columns[:outer].T
         if m:
-            stacked = columns.reshape(len(columns) // n, n, columns.shape[1])
-            products = np.swapaxes(stacked[..., z_columns], 1, 2) @ stacked
+            products = _products(columns, z_columns, n, small)
             zz[groups] = products[..., z_columns]
             zx[groups] = products[..., :p]
-            zy[:, groups] = np.moveaxis(products[..., p : p + n_responses], -1, 0)
+            zy[:, groups] = np.moveaxis(products[..., p:outer], -1, 0)
     return _Sums(
         log_weights=log_weights,
         xx=cross[:p, :p],
@@ -119,23 +122,36 @@ def _of_block(block: GroupBlock, basis: Basis) -> _Sums:
     )
 
 
-def _columns(block: GroupBlock, groups: slice, basis: Basis, shared: bool) -> FloatArray:
-    """``[X y Z]`` of some groups in standard coordinates, rows flattened; Z left out if it is X."""
-    X = _flat(block.X[groups])
+def _change_of_columns(basis: Basis, outer: int, shared: bool) -> FloatArray:
+    """The matrix that takes ``[X y Z]``, columns as rows, to standard coordinates."""
     p = len(basis.x)
-    y = block.y[..., groups, :]
-    y = y.reshape(math.prod(y.shape[:-2]), len(X))
-    own = [] if shared else list(zip(block.Z, basis.z, strict=True))
-    columns = np.empty((len(X), p + len(y) + sum(len(c) for _, c in own)))
-    columns[:, :p] = X @ basis.x
-    columns[:, p : p + len(y)] = (y - basis.origin.reshape(len(y), p) @ X.T).T
-    start = p + len(y)
-    for z, c in own:
-        columns[:, start : start + len(c)] = _flat(z[groups]) @ c
-        start += len(c)
-    return columns
+    first = np.eye(outer)
+    first[:p, :p] = basis.x.T
+    first[p:, :p] = -basis.origin.reshape(outer - p, p)
+    return first if shared else block_diagonal([first, *(c.T for c in basis.z)])
 
 
-def _flat(stacked: FloatArray) -> FloatArray:
-    groups, rows, columns = stacked.shape
-    return stacked.reshape(groups * rows, columns)
+def _products(columns: FloatArray, z_columns: slice, n: int, small: bool) -> FloatArray:
+    """``Z'[X y Z]`` of each group: small groups side by side, a large one by itself."""
+    if small:
+        stacked = columns.reshape(len(columns), n, columns.shape[1] // n)
+        products: FloatArray = np.einsum("ang,bng->gab", stacked[z_columns], stacked)
+        return products
+    stacked = np.swapaxes(columns.reshape(len(columns), columns.shape[1] // n, n), 0, 1)
+    return np.asarray(stacked[:, z_columns] @ np.swapaxes(stacked, 1, 2))
+
+
+def _columns(block: GroupBlock, groups: slice, shared: bool, small: bool) -> FloatArray:
+    """``[X y Z]`` of some groups, a row each, small groups innermost; Z left out if it is X."""
+    X, y = block.X[groups], block.y[..., groups, :]
+    y = y.reshape(math.prod(y.shape[:-2]), *X.shape[:2])
+    parts = [np.moveaxis(X, -1, 0), y]
+    if not shared:
+        parts += [np.moveaxis(z[groups], -1, 0) for z in block.Z]
+    width, size = sum(map(len, parts)), X.shape[0] * X.shape[1]
+    columns = np.empty((width, *(X.shape[1::-1] if small else X.shape[:2])))
+    start = 0
+    for part in parts:
+        columns[start : start + len(part)] = np.swapaxes(part, 1, 2) if small else part
+        start += len(part)
+    return columns.reshape(width, size)

@@ -8,7 +8,6 @@ them.
 """
 
 import numpy as np
-import polars as pl
 
 from lmmkit.linalg import gram, semidefinite_cholesky, solve_lower
 from lmmkit.moments.moments import Moments
@@ -84,7 +83,8 @@ def _distinct(zz: FloatArray) -> tuple[IntArray, IntArray, FloatArray]:
     entries = zz[:, rows, columns]
     irrational = np.sqrt(2.0 + np.arange(len(rows)))
     key = entries @ irrational
-    distinct = np.sort(pl.Series(key).unique().to_numpy())
+    ordered = np.sort(key)
+    distinct = ordered[np.append(True, ordered[1:] != ordered[:-1])] if m else ordered
     each = np.arange(m, dtype=np.int32)
     if len(distinct) == m:
         return each, each, np.ones(m)
