@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 from lmmkit.errors import StrategyError
 from lmmkit.likelihood.objective import Objective
 from lmmkit.optimize.checks import check_callable, is_count
+from lmmkit.optimize.evaluate import Score, reached
 from lmmkit.optimize.step import Report, Status, Step
 from lmmkit.parameters.square_root import SquareRootParams
 from lmmkit.records import evolve, record
@@ -23,6 +24,19 @@ class _Running:
     index: int
     state: Any
     starts: int = 1
+
+    @property
+    def score(self) -> Score | None:
+        """The score where the running step is."""
+        return reached(self.state)
+
+
+def _start(step: Step, objective: Objective, params: SquareRootParams, state: Any) -> Any:
+    """The state of ``step`` where another step's ``state`` has led."""
+    score = reached(state)
+    if score is None or step.resume is None:
+        return step.init(objective, params)
+    return step.resume(objective, score)
 
 
 def chain(*steps: Step) -> Step:
@@ -48,7 +62,7 @@ def chain(*steps: Step) -> Step:
         params, state, report = step.update(objective, params, running.state)
         if report.status in _DONE and running.index + 1 < len(steps):
             index = running.index + 1
-            state = steps[index].init(objective, params)
+            state = _start(steps[index], objective, params, state)
             return params, _Running(index, state), evolve(report, status=Status.RUNNING)
         return params, _Running(running.index, state), report
 
@@ -69,7 +83,8 @@ def repeat(step: Step, times: int) -> Step:
     ) -> tuple[SquareRootParams, _Running, Report]:
         params, state, report = step.update(objective, params, running.state)
         if report.status in _DONE and running.starts < times:
-            again = _Running(0, step.init(objective, params), running.starts + 1)
+            state = _start(step, objective, params, state)
+            again = _Running(0, state, running.starts + 1)
             return params, again, evolve(report, status=Status.RUNNING)
         return params, _Running(0, state, running.starts), report
 
@@ -108,7 +123,7 @@ def fallback(first: Step, second: Step) -> Step:
         step = (first, second)[running.index]
         params, state, report = step.update(objective, params, running.state)
         if report.status is Status.STALLED and running.index == 0:
-            state = second.init(objective, params)
+            state = _start(second, objective, params, state)
             return params, _Running(1, state), evolve(report, status=Status.RUNNING)
         return params, _Running(running.index, state), report
 

@@ -69,4 +69,4 @@ def em(iterations: int | None = None) -> Step:
         report = Report(status, "em", score.value.loglik, norm, 1.0)
         return unpack(objective, score.value.x), after, report
 
-    return Step("em", init, update)
+    return Step("em", init, update, lambda _, score: EMState(score))

@@ -3,6 +3,8 @@
 One record an order of derivative; a step asks for the one that it needs.
 """
 
+from typing import Any
+
 import numpy as np
 
 from lmmkit.errors import StrategyError
@@ -139,6 +141,12 @@ def pack(params: SquareRootParams) -> FloatArray:
 def unpack(objective: Objective, x: FloatArray) -> SquareRootParams:
     """The record of packed factors, beta profiled."""
     return SquareRootParams.unpack(x, Layout(None, objective.sizes))
+
+
+def reached(state: Any) -> Score | None:
+    """The score that a step's state holds, if it does."""
+    score = getattr(state, "score", None)
+    return score if isinstance(score, Score) else None
 
 
 def usable_start(objective: Objective, params: SquareRootParams, step: str) -> Score:

@@ -130,7 +130,7 @@ def gradient_step(
     def _report(score: Score, status: Status, norm: float, length: float = float("nan")) -> Report:
         return Report(status, name, score.value.loglik, norm, length)
 
-    return Step(name, init, update)
+    return Step(name, init, update, lambda _, score: GradientState(score))
 
 
 def steepest_descent(

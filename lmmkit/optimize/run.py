@@ -12,11 +12,12 @@ from lmmkit.linalg import psd_factor
 from lmmkit.optimize.certificate import Certificate, certify, is_singular
 from lmmkit.optimize.checks import is_count
 from lmmkit.optimize.constrained import maximize_subject_to
-from lmmkit.optimize.evaluate import Value, differentiate, evaluate, pack
+from lmmkit.optimize.evaluate import Score, differentiate, evaluate, pack, reached
 from lmmkit.optimize.presets import default_strategy
 from lmmkit.optimize.step import Report, Status, Step
 from lmmkit.parameters.convert import to_square_root
 from lmmkit.parameters.natural import NaturalParams
+from lmmkit.parameters.packing import pack_parts
 from lmmkit.parameters.square_root import SquareRootParams
 from lmmkit.records import FloatArray, record
 
@@ -108,6 +109,7 @@ def maximize(
     standard = objective.standardized()
     params = standard_start(objective) if start is None else _standardize(objective, start)
     reports: list[Report] = []
+    at = None
     if sum(objective.sizes):
         state = strategy.init(standard, params)
         for iteration in range(1, max_iterations + 1):
@@ -117,12 +119,13 @@ def maximize(
                 progress(iteration, report)
             if report.status is not Status.RUNNING:
                 break
-    else:
-        value = evaluate(standard, np.zeros(0))
-        reports.append(Report(Status.CONVERGED, "closed form", value.loglik, 0.0))
+        at = reached(state)
+    at = differentiate(standard, evaluate(standard, pack(params))) if at is None else at
+    if not reports:
+        reports.append(Report(Status.CONVERGED, "closed form", at.value.loglik, 0.0))
     ended = reports[-1].status
     status = Status.OUT_OF_ITERATIONS if ended is Status.RUNNING else ended
-    end = differentiate(standard, _at_boundary(standard, params))
+    end = _at_boundary(standard, at)
     return Optimum(
         natural=objective.natural_at(end.value.factors, end.value.place),
         loglik=end.value.loglik,
@@ -199,19 +202,19 @@ def _standardize(objective: Objective, params: SquareRootParams) -> SquareRootPa
     return SquareRootParams(objective.moments.basis.standard_factors(params.factor))
 
 
-def _at_boundary(objective: Objective, params: SquareRootParams) -> Value:
+def _at_boundary(objective: Objective, at: Score) -> Score:
     """Covariances that are nearly singular made exactly so, where that costs nothing.
 
     The standard coordinates make this a comparison with the residual variance.
     """
-    before = evaluate(objective, pack(params))
-    snapped = [_snap(factor) for factor in params.factor]
-    if all(a is b for a, b in zip(snapped, params.factor, strict=True)):
-        return before
-    after = evaluate(objective, pack(SquareRootParams(tuple(snapped))))
-    return (
-        after if after.loglik >= before.loglik - _NO_LOSS * (1.0 + abs(before.loglik)) else before
-    )
+    snapped = [_snap(factor) for factor in at.value.factors]
+    if all(a is b for a, b in zip(snapped, at.value.factors, strict=True)):
+        return at
+    value = evaluate(objective, pack_parts(None, snapped, None))
+    before = at.value.loglik
+    if value.loglik >= before - _NO_LOSS * (1.0 + abs(before)):
+        return differentiate(objective, value)
+    return at
 
 
 def _snap(factor: FloatArray) -> FloatArray:

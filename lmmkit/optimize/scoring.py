@@ -67,7 +67,7 @@ def variance_scoring(iterations: int | None = None) -> Step:
         report = Report(status, "variance_scoring", after.value.loglik, norm, 1.0)
         return unpack(objective, after.value.x), ScoringState(after, count), report
 
-    return Step("variance_scoring", init, update)
+    return Step("variance_scoring", init, update, lambda _, score: ScoringState(score))
 
 
 def _scored(objective: Objective, score: Score) -> FloatArray:

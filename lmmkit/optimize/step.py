@@ -50,6 +50,9 @@ Update: TypeAlias = Callable[
 ]
 
 
+Resume: TypeAlias = Callable[[Objective, Any], Any]
+
+
 @record
 class Step:
     """A strategy, or a part of one.
@@ -60,9 +63,14 @@ class Step:
     init : callable (objective, params) -> state
         Raises :class:`~lmmkit.errors.StrategyError` where the step cannot work on the objective.
     update : callable (objective, params, state) -> (params, state, report)
-        One iteration. The state is any value; it is never modified in place.
+        One iteration. The state is any value; it is never modified in place. One with an attribute
+        ``score``, the :class:`~lmmkit.optimize.evaluate.Score` at the parameters, spares whoever
+        goes on from there an evaluation.
+    resume : callable (objective, score) -> state, optional
+        As ``init``, where the score at the parameters is known.
     """
 
     name: str
     init: Init
     update: Update
+    resume: Resume | None = None
