@@ -206,7 +206,7 @@ CALLS: dict[str, tuple[Call, type[LmmkitError], str]] = {
         UnsupportedModelError, "different grouping factors",
     ),
     "a table's name": (lambda: datasets.load("sleepstdy"), DataError, "'sleepstdy'.*'sleepstudy'"),
-    "no table's name": (lambda: datasets.load(None), DataError, "bundled table, got None"),
+    "no table's name": (lambda: datasets.load(None), ArgumentError, "bundled table, got None"),
     "reml=": (lambda: fit(SLEEP, FRAME, reml="ML"), ArgumentError, "reml.*'ML'"),
     "a fit of no design": (lambda: fit_design(FRAME), ArgumentError, "Design.*DataFrame"),
     "until without a rule": (lambda: until(0.1, em()), StrategyError, "until.*rule"),
@@ -264,6 +264,28 @@ CALLS: dict[str, tuple[Call, type[LmmkitError], str]] = {
         lambda: fit(SLEEP, FRAME, strategy=scipy_step("BFGS", tolerance=1.0)),
         StrategyError, "tolerance",
     ),
+    "a sigma2 of text": (lambda: NaturalParams((), "a"), LmmkitError, "sigma2"),
+    "a vector of another length": (
+        lambda: NaturalParams.unpack(np.ones(3), Layout(2, (2,))), ParameterError, "6.*3",
+    ),
+    "a list as a table's name": (lambda: datasets.load(["Rail"]), ArgumentError, "bundled table"),
+    "covariances that are a number": (
+        lambda: NaturalParams(3.0, 1.0), LmmkitError, "psi.*one matrix a term|tuple",
+    ),
+    "a short factor vector": (
+        lambda: SquareRootParams.unpack(np.ones(2), Layout(None, (2,))), ParameterError, "3.*2",
+    ),
+    "sigma2 that is missing": (lambda: NaturalParams((), None), ParameterError, "sigma2.*None"),
+    "a list of another length": (
+        lambda: ProfileParams.unpack([1.0, 2.0], Layout(1, (2,))), ParameterError, r"4 numbers.*2",
+    ),
+    "a vector of text": (
+        lambda: ProfileParams.unpack(["a"], Layout(1, ())), ParameterError, "1 numbers.*'a'",
+    ),
+    "a scalar for a vector": (
+        lambda: NaturalParams.unpack(3.0, Layout(0, ())), ParameterError, r"1 numbers.*\(\)",
+    ),
+    "no terms": (lambda: arrays(terms=None), ShapeError, "terms"),
 }  # fmt: skip
 # Wrong calls that are not refused yet, or by another class: enrol each above as it is mended.
 NOT_YET: dict[str, tuple[Call, type[LmmkitError], str]] = {
@@ -272,10 +294,6 @@ NOT_YET: dict[str, tuple[Call, type[LmmkitError], str]] = {
     ),
     "fixed that is no mapping": (
         lambda: fit(SLEEP, FRAME, fixed=["Days"]), ParameterError, "mapping",
-    ),
-    "a sigma2 of text": (lambda: NaturalParams((), "a"), LmmkitError, "sigma2"),
-    "a vector of another length": (
-        lambda: NaturalParams.unpack(np.ones(3), Layout(2, (2,))), ParameterError, "6.*3",
     ),
     "a covariance's text": (
         lambda: fit(SLEEP, FRAME, fixed={("Subject",): "abc"}),
@@ -301,14 +319,6 @@ NOT_YET: dict[str, tuple[Call, type[LmmkitError], str]] = {
     "a random slope of zeros": (
         lambda: fit("Reaction ~ 1 + (z | Subject)", sleep(z=pl.lit(0.0))), DataError, "'?z'?",
     ),
-    "a list as a table's name": (lambda: datasets.load(["Rail"]), DataError, "bundled table"),
-    "covariances that are a number": (
-        lambda: NaturalParams(3.0, 1.0), LmmkitError, "psi.*one matrix a term|tuple",
-    ),
-    "a short factor vector": (
-        lambda: SquareRootParams.unpack(np.ones(2), Layout(None, (2,))), ParameterError, "3.*2",
-    ),
-    "no terms": (lambda: arrays(terms=None), ShapeError, "terms"),
 }  # fmt: skip
 
 
