@@ -17,6 +17,7 @@ from lmmkit.inference import (
     fixed_effects,
     likelihood_ratio_test,
     predict,
+    profile,
     residuals,
     simulate,
     wald_test,
@@ -91,6 +92,8 @@ CALLS: dict[str, tuple[Callable[[], Any], type[LmmkitError], str]] = {
         lambda: predict(fitted(), FRAME.with_columns(Days=pl.lit("x"))), DataError, "'Days'.*Str",
     ),
     "no rows": (lambda: predict(fitted(), FRAME.clear()), DataError, "no rows"),
+    "half a point": (lambda: profile(fitted(), n_points=1.5), ArgumentError, "n_points.*1.5"),
+    "points as text": (lambda: profile(fitted(), n_points="3"), ArgumentError, "n_points.*'3'"),
     "no simulations": (lambda: simulate(fitted(), 0, seed=1), ArgumentError, ">= 1, got 0"),
     "a generator as seed": (
         lambda: simulate(fitted(), seed=np.random.default_rng(1)),
@@ -107,16 +110,10 @@ def test_wrong_calls(name: str) -> None:
         call()
 
 
-def of_a_fit(name: str) -> Any:
-    """Functions that take a fit first; two that do not check it yet are marked."""
-    unchecked = name in ("parameters", "parameter_covariance")
-    return pytest.param(name, marks=pytest.mark.xfail(strict=True) if unchecked else ())
-
-
 @pytest.mark.parametrize(
     "value", [None, "fit", 3, pl.DataFrame()], ids=["none", "str", "int", "frame"]
 )
-@pytest.mark.parametrize("name", [of_a_fit(n) for n in inference.__all__ if n.islower()])
+@pytest.mark.parametrize("name", [n for n in inference.__all__ if n.islower()])
 def test_what_is_no_fit(name: str, value: object) -> None:
     more = {"wald_test": ("Days",), "likelihood_ratio_test": (value,)}.get(name, ())
     seed = {"seed": 1} if name == "simulate" else {}

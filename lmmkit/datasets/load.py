@@ -6,7 +6,7 @@ from importlib import resources
 import polars as pl
 
 from lmmkit.datasets.catalog import CATALOG, Dataset
-from lmmkit.errors import DataError
+from lmmkit.errors import ArgumentError, DataError
 
 
 def names() -> tuple[str, ...]:
@@ -31,11 +31,17 @@ def describe(name: str) -> Dataset:
     ------
     DataError
         If no bundled table has this name; the message has the nearest one.
+    ArgumentError
+        For a name that is no text.
     """
+    if not isinstance(name, str):
+        raise ArgumentError(
+            f"expected the name of a bundled table, got {name!r}; names() lists them"
+        )
     if name in CATALOG:
         return CATALOG[name]
     by_lower = {key.lower(): key for key in CATALOG}
-    near = difflib.get_close_matches(str(name).lower(), by_lower, n=1)
+    near = difflib.get_close_matches(name.lower(), by_lower, n=1)
     hint = f" Did you mean {by_lower[near[0]]!r}?" if near else ""
     raise DataError(
         f"expected the name of a bundled table, got {name!r}.{hint} "
@@ -60,6 +66,8 @@ def load(name: str) -> pl.DataFrame:
     ------
     DataError
         If no bundled table has this name; the message has the nearest one.
+    ArgumentError
+        For a name that is no text.
 
     Examples
     --------

@@ -57,6 +57,10 @@ def build_design_from_arrays(
     n = response.shape[-1]
     full = _columns("X", X, n)
     full_names = _names("x_names", x_names, _default_names(full, "x"))
+    if not isinstance(terms, Sequence):
+        raise ShapeError(
+            f"terms: expected a list of random terms, an empty one for none, got {terms!r}"
+        )
     kept = independent_columns(full)
     names = tuple(full_names[i] for i in kept)
     records = tuple(_term(position, term, n) for position, term in enumerate(terms))

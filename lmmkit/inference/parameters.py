@@ -7,6 +7,7 @@ import numpy as np
 
 from lmmkit.design.design import Design
 from lmmkit.fit import Fit
+from lmmkit.inference.checks import check_fit
 from lmmkit.inference.face import faces
 from lmmkit.linalg import block_diagonal
 from lmmkit.moments.basis import congruence
@@ -53,6 +54,7 @@ def parameters(fit: Fit) -> tuple[Parameter, ...]:
     tuple of Parameter
         Fixed effects, each random term's lower triangle row by row, the residual variance.
     """
+    check_fit(fit)
     return tuple(Parameter(index, *rest) for index, rest in enumerate(_in_packed_order(fit.design)))
 
 
@@ -87,6 +89,7 @@ def parameter_covariance(fit: Fit) -> FloatArray:
     variance is zero (a correlation of one) counts as one of known rank r: the information is that
     of the likelihood on the surface of the matrices of rank r, curvature of the surface included.
     """
+    check_fit(fit)
     basis = fit.objective.moments.basis
     objective = fit.objective.standardized()
     natural = fit.natural

@@ -11,6 +11,7 @@ from lmmkit.fit import Fit
 from lmmkit.inference.checks import check_fit, normal_quantile
 from lmmkit.inference.targets import targets
 from lmmkit.inference.walk import Side, terrain, walk
+from lmmkit.optimize.checks import is_count
 
 
 def profile(
@@ -57,8 +58,10 @@ def profile(
         Where covariances, or variances other than zero, are held.
     """
     check_fit(fit)
-    if n_points < 1:
-        raise ArgumentError(f"profile: expected n_points to be at least 1, got {n_points!r}")
+    if not is_count(n_points):
+        raise ArgumentError(
+            f"profile: expected n_points to be a whole number, at least 1, got {n_points!r}"
+        )
     wanted = tuple(t for t in targets(fit, which) if t.free and not np.isnan(t.estimate))
     cutoff = normal_quantile(level)
     sides = walk(terrain(fit, wanted), wanted, cutoff, n_points, progress)

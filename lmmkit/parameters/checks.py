@@ -30,7 +30,15 @@ class Layout:
 
 def scalar_or_array(value: Any) -> FloatArray | float:
     """A float, or a read-only array where there are leading axes."""
-    return float(value) if np.ndim(value) == 0 else frozen_array(value)
+    if isinstance(value, float):
+        return float(value)
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        array = np.asarray(None)
+    if array.dtype.kind not in "iuf":
+        raise ParameterError(f"sigma2: expected a positive residual variance, got {value!r}")
+    return float(array) if array.ndim == 0 else frozen_array(value)
 
 
 def check_beta(record: Any, attribute: Any, beta: FloatArray | None) -> None:
@@ -46,6 +54,11 @@ def check_beta(record: Any, attribute: Any, beta: FloatArray | None) -> None:
 
 def frozen_matrices(values: Iterable[ArrayLike]) -> tuple[FloatArray, ...]:
     """One read-only matrix a term."""
+    if not isinstance(values, Iterable):
+        raise ParameterError(
+            "covariances (psi, psi_rel) or factors: expected a tuple, one matrix a term, got "
+            f"{type(values).__name__}"
+        )
     return tuple(frozen_array(value) for value in values)
 
 
@@ -96,3 +109,26 @@ def check_sigma2(record: Any, attribute: Any, value: FloatArray | float) -> None
         raise ParameterError(
             f"{type(record).__name__}.sigma2: expected a positive residual variance, got {value}"
         )
+
+
+def check_leading_axes(
+    record: object,
+    matrices: tuple[FloatArray, ...],
+    beta: FloatArray | None,
+    sigma2: FloatArray | float = 0.0,
+) -> None:
+    """The parts' leading axes broadcast."""
+    shapes = [matrix.shape[:-2] for matrix in matrices]
+    if beta is not None:
+        shapes.append(beta.shape[:-1])
+    if not isinstance(sigma2, float):
+        shapes.append(sigma2.shape)
+    if not any(shapes):
+        return
+    try:
+        np.broadcast_shapes(*shapes)
+    except ValueError as error:
+        raise ParameterError(
+            f"{type(record).__name__}: expected leading axes that broadcast, got "
+            f"{', '.join(map(str, shapes))}"
+        ) from error

@@ -3,16 +3,18 @@
 from typing import Self
 
 import attrs
+from numpy.typing import ArrayLike
 
 from lmmkit.parameters.checks import (
     Layout,
     check_beta,
     check_covariances,
+    check_leading_axes,
     check_sigma2,
     frozen_matrices,
     scalar_or_array,
 )
-from lmmkit.parameters.packing import pack_parts, split_matrices
+from lmmkit.parameters.packing import pack_parts, packed_values, split_matrices
 from lmmkit.records import FloatArray, frozen_array, record
 
 
@@ -43,16 +45,20 @@ class NaturalParams:
         default=None, converter=attrs.converters.optional(frozen_array), validator=check_beta
     )
 
+    def __attrs_post_init__(self) -> None:
+        check_leading_axes(self, self.psi, self.beta, self.sigma2)
+
     def pack(self) -> FloatArray:
         """The vector (..., n): beta if it is there, lower triangles of psi, sigma2."""
         return pack_parts(self.beta, self.psi, self.sigma2)
 
     @classmethod
-    def unpack(cls, values: FloatArray, layout: Layout) -> Self:
+    def unpack(cls, values: ArrayLike, layout: Layout) -> Self:
         """The record whose :meth:`pack` is ``values``."""
+        packed = packed_values(values, layout, with_sigma2=True)
         start = layout.p or 0
         return cls(
-            psi=split_matrices(values[..., start:-1], layout.sizes, triangular=False),
-            sigma2=values[..., -1],
-            beta=None if layout.p is None else values[..., :start],
+            psi=split_matrices(packed[..., start:-1], layout.sizes, triangular=False),
+            sigma2=packed[..., -1],
+            beta=None if layout.p is None else packed[..., :start],
         )

@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from lmmkit.errors import ParameterError
 from lmmkit.linalg import lower, symmetric, vech
+from lmmkit.parameters.checks import Layout
 from lmmkit.records import FloatArray
 
 
@@ -25,6 +28,26 @@ def pack_parts(
         return np.zeros(0)
     lead = np.broadcast_shapes(*(part.shape[:-1] for part in parts))
     return np.concatenate([np.broadcast_to(p, (*lead, p.shape[-1])) for p in parts], axis=-1)
+
+
+def packed_values(values: ArrayLike, layout: Layout, *, with_sigma2: bool) -> FloatArray:
+    """``values`` (..., n) as floats, n being what ``layout`` asks for.
+
+    Raises
+    ------
+    ParameterError
+        For a vector of another length, or one that is not of numbers.
+    """
+    n = (layout.p or 0) + sum(triangle_size(q) for q in layout.sizes) + with_sigma2
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ParameterError(f"unpack: expected a vector of {n} numbers: {error}") from error
+    if array.shape[-1:] != (n,):
+        raise ParameterError(
+            f"unpack: expected a vector of {n} numbers for {layout}, got shape {array.shape}"
+        )
+    return array
 
 
 def split_matrices(

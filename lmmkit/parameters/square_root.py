@@ -4,9 +4,16 @@ from typing import Self
 
 import attrs
 import numpy as np
+from numpy.typing import ArrayLike
 
-from lmmkit.parameters.checks import Layout, check_beta, check_factors, frozen_matrices
-from lmmkit.parameters.packing import pack_parts, split_matrices
+from lmmkit.parameters.checks import (
+    Layout,
+    check_beta,
+    check_factors,
+    check_leading_axes,
+    frozen_matrices,
+)
+from lmmkit.parameters.packing import pack_parts, packed_values, split_matrices
 from lmmkit.records import FloatArray, frozen_array, record
 
 
@@ -33,22 +40,26 @@ class SquareRootParams:
         default=None, converter=attrs.converters.optional(frozen_array), validator=check_beta
     )
 
+    def __attrs_post_init__(self) -> None:
+        check_leading_axes(self, self.factor, self.beta)
+
     def pack(self) -> FloatArray:
         """The vector (..., n): beta if it is there, then the lower triangles of the factors."""
         return pack_parts(self.beta, self.factor, None)
 
     @classmethod
-    def unpack(cls, values: FloatArray, layout: Layout) -> Self:
+    def unpack(cls, values: ArrayLike, layout: Layout) -> Self:
         """The record of the vector ``values``.
 
         Columns with a negative diagonal element change sign, which leaves ``T T'`` as it is: an
         optimizer may step across zero.
         """
+        packed = packed_values(values, layout, with_sigma2=False)
         start = layout.p or 0
-        factors = split_matrices(values[..., start:], layout.sizes, triangular=True)
+        factors = split_matrices(packed[..., start:], layout.sizes, triangular=True)
         return cls(
             factor=tuple(_positive_diagonal(factor) for factor in factors),
-            beta=None if layout.p is None else values[..., :start],
+            beta=None if layout.p is None else packed[..., :start],
         )
 
 
