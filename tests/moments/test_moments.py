@@ -158,7 +158,7 @@ def test_moments_of_different_models_do_not_add() -> None:
 
 
 def test_no_block() -> None:
-    with pytest.raises(DataError, match="expected at least one block of rows, got none"):
+    with pytest.raises(DataError, match="expected blocks of rows"):
         cross_products(())
 
 
