@@ -365,6 +365,17 @@ def test_wrong_calls(name: str) -> None:
     check_message(caught.value)
 
 
+def test_one_entry_held_twice_at_one_value_is_held_once() -> None:
+    once = fit(SLEEP, FRAME, fixed={("Subject", "Days", "Intercept"): 1.0})
+    both = ("Subject", "Intercept", "Days"), ("Subject", "Days", "Intercept")
+    assert fit(SLEEP, FRAME, fixed=dict.fromkeys(both, 1)).natural == once.natural
+
+
+def test_a_list_is_a_vector_too() -> None:
+    expected = ProfileParams((np.eye(2),), np.array([3.0]))
+    assert ProfileParams.unpack([3, 1, 0, 1], Layout(1, (2,))) == expected
+
+
 def check_message(error: BaseException) -> None:
     """A sentence of its own, not a repetition of another library's traceback."""
     text = str(error)

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from lmmkit.design.design import Design
-from lmmkit.errors import ParameterError
 from lmmkit.likelihood.constraints import Hold
+from lmmkit.likelihood.held_values import read_held_values
 from lmmkit.likelihood.objective import Objective
 from lmmkit.linalg import block_diagonal
 from lmmkit.moments.basis import Basis
@@ -15,9 +15,6 @@ from lmmkit.moments.collapse import collapse
 from lmmkit.moments.moments import Moments, recombine
 from lmmkit.parameters.packing import triangle_size
 from lmmkit.records import FloatArray, evolve
-
-_FAR = 1e14
-_HUGE = 1e100
 
 
 def hold(objective: Objective, design: Design, fixed: Mapping[Any, Any]) -> Objective:
@@ -48,149 +45,25 @@ def hold(objective: Objective, design: Design, fixed: Mapping[Any, Any]) -> Obje
     --------
     ``fixed={"Time": 7.0, "sigma2": 6.0, ("Pig", "Intercept", "Time"): 0.0}``
     """
-    if not isinstance(fixed, Mapping):
-        raise ParameterError(
-            "fixed: expected a mapping from parameters to values such as {'sigma2': 1.0}, got "
-            f"{type(fixed).__name__}"
-        )
-    beta: dict[int, float] = {}
-    entries: dict[tuple[int, int, int], float] = {}
-    keys: dict[tuple[int, int, int], Any] = {}
-    sigma2 = objective.held_sigma2
-    for key, value in fixed.items():
-        if isinstance(key, tuple):
-            for entry, number in _matrix_entries(design, key, value).items():
-                if entries.setdefault(entry, number) != number:
-                    raise ParameterError(
-                        f"fixed: {keys[entry]!r} and {key!r} hold one parameter at two values "
-                        f"that contradict each other, {entries[entry]} and {number}; keep one"
-                    )
-                keys.setdefault(entry, key)
-        elif key == "sigma2":
-            sigma2 = _number(key, value)
-            if sigma2 <= 0:
-                raise ParameterError(f"fixed sigma2: expected a positive variance, got {value}")
-        elif key in design.x_names:
-            beta[design.x_names.index(key)] = _number(key, value)
-        else:
-            raise ParameterError(
-                f"fixed: {key!r} is no parameter; expected 'sigma2', a fixed effect "
-                f"({', '.join(design.x_names)}) or a tuple such as (group, effect) for a variance"
-            )
-    _check_scale(objective, design.x_names, beta, entries, keys, sigma2)
-    zeros = {(k, i) for (k, i, j), value in entries.items() if i == j and value == 0.0}
-    for (k, i, j), value in entries.items():
-        if i != j and value != 0.0 and {(k, i), (k, j)} & zeros:
-            names = design.terms[k].names
-            raise ParameterError(
-                f"fixed: the covariance of {names[i]} and {names[j]} on {design.terms[k].group} "
-                f"cannot be {value} where one of their variances is held at zero"
-            )
+    values = read_held_values(objective, design, fixed)
+    zeros = values.zeros
     held = tuple(
         Hold(_index(design, k, i, j), value)
-        for (k, i, j), value in entries.items()
+        for (k, i, j), value in values.entries.items()
         if not {(k, i), (k, j)} & zeros
     )
     moments = objective.moments
-    if beta:
-        moments = _without_effects(moments, beta)
+    if values.beta:
+        moments = _without_effects(moments, values.beta)
     if zeros:
         moments = _without_variances(moments, zeros)
     return evolve(
         objective,
         moments=moments,
         patterns=objective.patterns if moments is objective.moments else collapse(moments),
-        held_sigma2=sigma2,
+        held_sigma2=values.sigma2,
         held=(*objective.held, *held),
     )
-
-
-def _number(key: Any, value: Any) -> float:
-    array = _numbers(value)
-    if array is None or array.ndim:
-        raise ParameterError(f"fixed {key!r}: expected a finite number, got {value!r}")
-    return float(array)
-
-
-def _numbers(value: Any) -> FloatArray | None:
-    """``value`` as an array; None unless it consists of finite numbers."""
-    try:
-        array = np.asarray(value)
-    except ValueError:
-        return None
-    if array.dtype.kind not in "iuf" or not np.isfinite(array).all():
-        return None
-    return array.astype(np.float64)
-
-
-def _matrix_entries(
-    design: Design, key: tuple[Any, ...], value: Any
-) -> dict[tuple[int, int, int], float]:
-    """``{(term, i, j): value}`` with i >= j, for a tuple key."""
-    effects = key[1:]
-    on_group = [k for k, term in enumerate(design.terms) if key[:1] == (term.group,)]
-    where = [k for k in on_group if set(effects) <= set(design.terms[k].names)]
-    if len(where) != 1 or len(effects) > 2:
-        known = "; ".join(f"{t.group}: {', '.join(t.names)}" for t in design.terms) or "none"
-        raise ParameterError(
-            f"fixed {key!r}: expected (group, effect), (group, effect, effect) or (group,) that "
-            f"names one random term; the random effects are {known}"
-        )
-    k = where[0]
-    names = design.terms[k].names
-    if effects:
-        i, j = sorted((names.index(effects[0]), names.index(effects[-1])), reverse=True)
-        number = _number(key, value)
-        if i == j and number < 0:
-            raise ParameterError(f"fixed {key!r}: expected a variance >= 0, got {value}")
-        return {(k, i, j): number}
-    given = _numbers(value)
-    matrix = None if given is None else np.atleast_2d(given)
-    q = len(names)
-    if (
-        matrix is None
-        or matrix.shape != (q, q)
-        or not np.allclose(matrix, matrix.T)
-        or np.linalg.eigvalsh(matrix).min() < -1e-10 * np.abs(matrix).max()
-    ):
-        raise ParameterError(
-            f"fixed {key!r}: expected a covariance matrix of shape {(q, q)}, got\n{value}"
-        )
-    return {(k, i, j): float(matrix[i, j]) for i in range(q) for j in range(i + 1)}
-
-
-def _check_scale(
-    objective: Objective,
-    names: tuple[str, ...],
-    beta: Mapping[int, float],
-    entries: Mapping[tuple[int, int, int], float],
-    keys: Mapping[tuple[int, int, int], Any],
-    sigma2: float | None,
-) -> None:
-    """Values so far from the data's scale that nothing but rounding would be left of the data."""
-    moments, basis = objective.moments, objective.moments.basis
-    residual = float(np.max(moments.yy)) / moments.n_obs or 1.0
-    if sigma2 is not None and not residual / _FAR < sigma2 < _HUGE:
-        raise ParameterError(
-            f"fixed sigma2: expected a residual variance between {residual / _FAR:.2g} and "
-            f"{_HUGE:g}, got {sigma2}; the rows' mean square around their fixed effects is "
-            f"{residual:.4g}"
-        )
-    unit = residual if sigma2 is None else sigma2
-    for j, value in beta.items():
-        limit = _FAR * np.sqrt(max(residual, unit)) * np.linalg.norm(basis.x[j])
-        if limit and np.abs(value - basis.origin[..., j]).max() > limit:
-            raise ParameterError(
-                f"fixed {names[j]!r}: expected a value below {limit:.2g}, got {value}, beside "
-                "which nothing would be left of the data"
-            )
-    for (k, i, j), value in entries.items():
-        limit = _FAR * unit * np.prod(np.linalg.norm(basis.z[k][[i, j]], axis=1))
-        if limit and abs(value) > limit:
-            raise ParameterError(
-                f"fixed {keys[k, i, j]!r}: expected values below {limit:.2g}, got {value}, beside "
-                "which nothing would be left of the data"
-            )
 
 
 def _index(design: Design, term: int, i: int, j: int) -> int:
