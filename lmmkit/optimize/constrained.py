@@ -21,11 +21,13 @@ from lmmkit.moments.basis import Basis, congruence
 from lmmkit.optimize.step import Report, Status
 from lmmkit.parameters.checks import Layout
 from lmmkit.parameters.natural import NaturalParams
-from lmmkit.parameters.packing import split_matrices
+from lmmkit.parameters.packing import pack_parts, split_matrices
 from lmmkit.records import FloatArray, float_array, record
 
 _TOLERANCE = 1e-9
 _FEASIBLE = 1e-13
+_ROUNDING = 1e-14
+_IDLE = 10
 
 
 @record
@@ -78,14 +80,15 @@ def maximize_subject_to(
     x = _restore(problem, _encode(problem, start))
     loglik = _loglik(problem, x)
     reports: list[Report] = []
-    status = Status.OUT_OF_ITERATIONS
+    status, idle = Status.OUT_OF_ITERATIONS, 0
     while len(reports) < max_iterations:
         direction, distance, inertia = _newton(problem, x)
         if distance <= _TOLERANCE:
             status = Status.CONVERGED
             break
         length, moved, after = _search(problem, x, loglik, direction)
-        if length == 0.0:
+        idle = idle + 1 if after - loglik <= _ROUNDING * abs(loglik) else 0
+        if length == 0.0 or idle == _IDLE:
             status = Status.CONVERGED if distance <= 1e4 * _TOLERANCE else Status.STALLED
             break
         x, loglik = moved, after
@@ -150,12 +153,26 @@ def _user(problem: _Problem, x: FloatArray) -> FloatArray:
 def _natural(problem: _Problem, x: FloatArray) -> NaturalParams:
     """In the user's coordinates, held entries exact."""
     values = _user(problem, x)
+    p, sizes = len(problem.user_basis.x), tuple(len(c) for c in problem.user_basis.z)
+    held = values.copy()
+    for constraint in problem.constraints:
+        held[constraint.index] = constraint.value
+    if problem.objective.held_sigma2 is not None:
+        held[-1] = problem.objective.held_sigma2
+    # a held variance is exact, and what rounding had changed of it goes from its covariances too
+    psi = split_matrices(values[p:-1], sizes, triangular=False)
+    exact = split_matrices(held[p:-1], sizes, triangular=False)
+    scaled: list[FloatArray] = []
+    for matrix, wanted in zip(psi, exact, strict=True):
+        before = np.diagonal(matrix)
+        root = np.sqrt(
+            np.where(before > 0, np.diagonal(wanted) / np.where(before > 0, before, 1), 1)
+        )
+        scaled.append(matrix * np.outer(root, root))
+    values = np.concatenate([held[:p], pack_parts(None, scaled, None), held[-1:]])
     for constraint in problem.constraints:
         values[constraint.index] = constraint.value
-    if problem.objective.held_sigma2 is not None:
-        values[-1] = problem.objective.held_sigma2
-    sizes = tuple(len(c) for c in problem.user_basis.z)
-    return NaturalParams.unpack(values, Layout(len(problem.user_basis.x), sizes))
+    return NaturalParams.unpack(values, Layout(p, sizes))
 
 
 def _loglik(problem: _Problem, x: FloatArray) -> float:

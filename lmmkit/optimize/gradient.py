@@ -23,6 +23,7 @@ from lmmkit.records import FloatArray, optional_float_array, record
 
 _ROUNDING = 1e-14
 _RESTART = 3
+_IDLE = 10
 _FACTORIES: tuple[Any, ...] = (armijo, fixed, strong_wolfe)
 
 
@@ -32,6 +33,7 @@ class GradientState:
 
     score: Score
     count: int = 0
+    idle: int = 0
     previous_score: FloatArray | None = optional_float_array(1, default=None)
     previous_ascent: FloatArray | None = optional_float_array(1, default=None)
     previous_direction: FloatArray | None = optional_float_array(1, default=None)
@@ -93,16 +95,17 @@ def gradient_step(
             move = line_search(objective, score, direction)
         if move.score is None:
             return params, state, _report(score, Status.STALLED, norm)
-        after = GradientState(move.score, state.count + 1, score.score, ascent, direction)
+        after = GradientState(move.score, state.count + 1, 0, score.score, ascent, direction)
         status = Status.FINISHED if after.count == iterations else Status.RUNNING
         before, gain = norm, move.score.value.loglik - score.value.loglik
         norm = _norm(move.score.score, np.linalg.solve(matrix, move.score.score))
         if norm <= CONVERGED_BELOW:
             status = Status.CONVERGED
-        elif norm >= before and abs(gain) <= _ROUNDING * abs(score.value.loglik):
-            if direction is ascent:
+        elif abs(gain) <= _ROUNDING * abs(score.value.loglik):
+            idle = state.idle + 1
+            if idle == _IDLE or (norm >= before and direction is ascent):
                 status = Status.STALLED
-            after = GradientState(move.score, after.count)
+            after = GradientState(move.score, after.count, idle)
         report = _report(move.score, status, norm, move.length)
         return unpack(objective, move.score.value.x), after, report
 

@@ -90,11 +90,9 @@ def correlation_profile(fitted: Fit, pair: tuple[int, int], value: float) -> flo
         return float(matrix[i, j] / np.sqrt(matrix[i, i] * matrix[j, j]) - value)
 
     start = np.append(np.linalg.cholesky(estimate / np.outer(scale, scale))[entries], 0.0)
-    found = minimize(
-        loss,
-        start,
-        method="SLSQP",
-        constraints={"type": "eq", "fun": excess},
-        options={"ftol": 1e-12, "maxiter": 500},
-    )
+    constraint = {"type": "eq", "fun": excess}
+    options = {"ftol": 1e-12, "maxiter": 500}
+    for _ in range(3):  # numeric gradients stop a run short now and then
+        found = minimize(loss, start, method="SLSQP", constraints=constraint, options=options)
+        start = found.x
     return -float(found.fun)
