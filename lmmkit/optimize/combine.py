@@ -27,13 +27,13 @@ class _Running:
 
     @property
     def score(self) -> Score | None:
-        """The score where the running step is."""
-        return reached(self.state)
+        """The score that the running step's state holds."""
+        return getattr(self.state, "score", None)
 
 
 def _start(step: Step, objective: Objective, params: SquareRootParams, state: Any) -> Any:
     """The state of ``step`` where another step's ``state`` has led."""
-    score = reached(state)
+    score = reached(objective, params, state)
     if score is None or step.resume is None:
         return step.init(objective, params)
     return step.resume(objective, score)

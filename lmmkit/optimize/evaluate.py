@@ -15,7 +15,7 @@ from lmmkit.linalg import block_diagonal, vech
 from lmmkit.parameters.checks import Layout
 from lmmkit.parameters.packing import pack_parts, split_matrices
 from lmmkit.parameters.square_root import SquareRootParams
-from lmmkit.records import FloatArray, computed_array, record
+from lmmkit.records import FloatArray, computed_array, record, same
 
 CONVERGED_BELOW = 1e-6
 
@@ -143,10 +143,12 @@ def unpack(objective: Objective, x: FloatArray) -> SquareRootParams:
     return SquareRootParams.unpack(x, Layout(None, objective.sizes))
 
 
-def reached(state: Any) -> Score | None:
-    """The score that a step's state holds, if it does."""
+def reached(objective: Objective, params: SquareRootParams, state: Any) -> Score | None:
+    """The score at ``params`` that a step's state holds, if it does."""
     score = getattr(state, "score", None)
-    return score if isinstance(score, Score) else None
+    if not isinstance(score, Score):
+        return None
+    return score if same(unpack(objective, score.value.x).factor, params.factor) else None
 
 
 def usable_start(objective: Objective, params: SquareRootParams, step: str) -> Score:

@@ -119,7 +119,7 @@ def maximize(
                 progress(iteration, report)
             if report.status is not Status.RUNNING:
                 break
-        at = reached(state)
+        at = reached(standard, params, state)
     at = differentiate(standard, evaluate(standard, pack(params))) if at is None else at
     if not reports:
         reports.append(Report(Status.CONVERGED, "closed form", at.value.loglik, 0.0))

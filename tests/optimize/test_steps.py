@@ -1,11 +1,16 @@
 """Single steps against their formulas, computed here from the dense oracle."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from lmmkit.errors import StrategyError
+from lmmkit.likelihood import Objective
 from lmmkit.optimize import (
+    Report,
     Status,
+    Step,
     armijo,
     conjugate_gradient,
     em,
@@ -176,3 +181,19 @@ def test_scipy_s_options_are_passed_on() -> None:
 def test_scipy_methods_without_the_contract_are_refused(method: str) -> None:
     with pytest.raises(StrategyError, match="L-BFGS-B"):
         scipy_step(method)
+
+
+def test_a_state_that_is_elsewhere_does_not_stand_for_the_parameters() -> None:
+    """A step that wraps another and moves the parameters itself is taken at its word."""
+    inner = em(1)
+
+    def update(
+        objective: Objective, params: SquareRootParams, state: Any
+    ) -> tuple[SquareRootParams, Any, Report]:
+        _, state, report = inner.update(objective, params, state)
+        return SquareRootParams((np.eye(2),)), state, report
+
+    objective = case_objective("sleep_rs")
+    optimum = maximize(objective, Step("elsewhere", inner.init, update), max_iterations=1)
+    standard = objective.standardized()
+    assert optimum.loglik == pytest.approx(standard.loglik(SquareRootParams((np.eye(2),))))
