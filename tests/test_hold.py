@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from scipy.optimize import minimize
 
-from lmmkit import Fit, fit
+from lmmkit import Fit, datasets, fit
 from lmmkit.errors import ParameterError, StrategyError
 from lmmkit.optimize import default_strategy, em, seed_strategy
 from lmmkit.records import FloatArray
@@ -283,3 +283,9 @@ def test_wrong_names_and_values(held: dict[Any, Any], words: str) -> None:
 def test_two_terms_on_one_group_need_the_effect() -> None:
     with pytest.raises(ParameterError, match="names one random term"):
         fit(TWO_TERMS, sleep(), fixed={("Subject",): 4.0})
+
+
+def test_a_column_called_sigma2_makes_the_key_ambiguous() -> None:
+    frame = datasets.load("sleepstudy").rename({"Days": "sigma2"})
+    with pytest.raises(ParameterError, match="column is called 'sigma2' too; rename the column"):
+        fit("Reaction ~ sigma2 + (1 | Subject)", frame, fixed={"sigma2": 900.0})

@@ -30,7 +30,8 @@ def confidence_intervals(
 
     ``wald``: a fixed effect's is ``estimate -+ z se``. Those of standard deviations and of sigma
     are symmetric in their logarithm, those of correlations in Fisher's ``atanh``, with standard
-    errors by the delta method from the full observed information on the natural scale.
+    errors by the delta method from the full observed information on the natural scale. Beside an
+    estimate far below its standard error they are 0 and infinity: it says nothing about the scale.
 
     ``profile``: the values at which the maximum of the log-likelihood over the other parameters is
     ``z^2 / 2`` below that of the fit; under REML the restricted log-likelihood, in which a held
@@ -105,7 +106,8 @@ def _wald(target: Target, z: float) -> tuple[float, float]:
             return np.nan, np.nan
         centre, half = np.arctanh(estimate), half / (1.0 - estimate**2)
         return float(np.tanh(centre - half)), float(np.tanh(centre + half))
-    factor = float(np.exp(half / estimate))
+    with np.errstate(over="ignore"):
+        factor = float(np.exp(half / estimate))
     return estimate / factor, estimate * factor
 
 

@@ -35,7 +35,8 @@ def likelihood_ratio_test(*fits: Fit) -> pl.DataFrame:
     -------
     polars.DataFrame
         One row a comparison, the smallest models first: ``smaller, larger`` (formulas),
-        ``loglik_smaller, loglik_larger, statistic, df, distribution, p_value``. Under REML
+        ``loglik_smaller, loglik_larger, statistic, df, distribution, p_value``, and
+        ``converged``: whether both fits did; without that the statistic means nothing. Under REML
         ``loglik_larger`` refers to the smaller model's columns of X.
 
     Raises
@@ -91,6 +92,7 @@ def _compare(small: Fit, large: Fit) -> dict[str, object]:
         "df": df,
         "distribution": distribution,
         "p_value": p_value,
+        "converged": small.certificate.converged and large.certificate.converged,
     }
 
 

@@ -63,6 +63,11 @@ def read_held_values(objective: Objective, design: Design, fixed: Mapping[Any, A
                     )
                 keys.setdefault(entry, key)
         elif key == "sigma2":
+            if key in design.x_names:
+                raise ParameterError(
+                    "fixed: 'sigma2' is the residual variance, but a fixed-effects column is "
+                    "called 'sigma2' too; rename the column"
+                )
             sigma2 = _number(key, value)
             if sigma2 <= 0:
                 raise ParameterError(f"fixed sigma2: expected a positive variance, got {value}")

@@ -257,3 +257,19 @@ def test_held_covariances_are_not_profiled_and_the_error_says_what_is_possible()
 def test_wrong_calls(options: dict[str, Any], error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         confidence_intervals(_sleep(), **options)
+
+
+def test_wald_limits_of_a_standard_deviation_far_below_its_standard_error() -> None:
+    draw = np.random.default_rng(0)
+    g, within = np.repeat(np.arange(8), 5), draw.normal(size=(8, 5))
+    within -= within.mean(axis=1, keepdims=True)
+    between = draw.normal(size=8)
+    between -= between.mean()
+    # Balanced: the REML variance is (MSB - MSW) / 5, here 1e-8 MSW / 5.
+    residual = (within**2).sum() / 32
+    between *= np.sqrt(residual * (1.0 + 1e-8) / (5.0 * (between**2).sum() / 7))
+    frame = pl.DataFrame({"y": (within + between[:, None]).ravel(), "g": g})
+    result = fit("y ~ 1 + (1 | g)", frame)
+    assert 0.0 < result.natural.psi[0][0, 0] < 1e-7
+    row = confidence_intervals(result, which=("g", "Intercept")).row(0, named=True)
+    assert (row["conf_low"], row["conf_high"]) == (0.0, np.inf)

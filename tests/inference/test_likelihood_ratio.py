@@ -10,6 +10,7 @@ import pytest
 from lmmkit.errors import ArgumentError
 from lmmkit.fit import Fit, fit
 from lmmkit.inference import likelihood_ratio_test
+from lmmkit.optimize import em
 from tests.helpers import reference_case
 from tests.inference.fitted import fitted, simulated
 
@@ -148,3 +149,15 @@ def test_a_larger_model_that_fits_worse_is_refused() -> None:
 def test_too_few(fits: tuple[str, ...]) -> None:
     with pytest.raises(ArgumentError, match=f"at least two fits, got {len(fits)}"):
         likelihood_ratio_test(*(fitted("sleep_ri") for _ in fits))
+
+
+def test_a_fit_that_did_not_converge_is_marked() -> None:
+    frame = simulated(1, 1.0)
+    small, middle, large = (
+        fit(formula, frame, reml=False)
+        for formula in ("y ~ 1 + (1 | g)", "y ~ x + (1 | g)", "y ~ x + (x | g)")
+    )
+    short = fit("y ~ x + (x | g)", frame, reml=False, strategy=em(3))
+    assert not short.certificate.converged
+    assert likelihood_ratio_test(small, middle, large)["converged"].to_list() == [True, True]
+    assert likelihood_ratio_test(small, middle, short)["converged"].to_list() == [True, False]
