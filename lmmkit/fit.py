@@ -24,7 +24,7 @@ from lmmkit.parameters.profile import ProfileParams
 from lmmkit.parameters.square_root import SquareRootParams
 from lmmkit.records import record
 
-_EXACT = 1e-12
+_ROUNDING = 1e-12
 
 if TYPE_CHECKING:
     from lmmkit.inference.summary import Summary
@@ -174,13 +174,16 @@ def fit_design(
 
 
 def _check_not_exact(design: Design, objective: Objective) -> None:
-    """Refuse a response without residual: the log-likelihood has no maximum at sigma2 = 0."""
+    """Refuse a response whose residual is rounding: the log-likelihood has no maximum there."""
     saturated = any(term.q * len(term.levels) >= design.n_obs for term in design.terms)
     outside = objective.patterns.outside
     explained = np.linalg.lstsq(outside[:-1, :-1], outside[:-1, -1], rcond=None)[0]
     residual = outside[-1, -1] - outside[-1, :-1] @ explained
-    if not saturated and residual <= _EXACT**2 * float(design.y @ design.y):
+    weighted = design.y if design.weights is None else design.y * design.weights
+    rounding = max(_ROUNDING * float(objective.moments.yy), _ROUNDING**2 * (design.y @ weighted))
+    if not saturated and residual <= rounding:
         raise DataError(
-            f"the fixed and random effects reproduce the response {design.response!r} exactly, so "
-            "that no residual variance is left to estimate; use fewer terms, or check the column"
+            f"the fixed and random effects reproduce the response {design.response!r} to within "
+            "rounding, so that no residual variance is left to estimate; use fewer terms, check the "
+            "column, or subtract from it what is known of it"
         )
