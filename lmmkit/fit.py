@@ -25,7 +25,7 @@ from lmmkit.parameters.profile import ProfileParams
 from lmmkit.parameters.square_root import SquareRootParams
 from lmmkit.records import record, require
 
-_ROUNDING = 1e-12
+_ROUNDING = 1e-13
 
 if TYPE_CHECKING:
     from lmmkit.inference.summary import Summary

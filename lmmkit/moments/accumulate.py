@@ -39,17 +39,17 @@ def cross_products(
         raise DataError(
             f"cross_products: expected blocks of rows, as group() cuts them, got {blocks!r:.60}"
         )
-    codings = {block.coding for block in blocks}
-    if len(codings) > 1:
-        raise DataError(
-            "cross_products: expected blocks of one design, got blocks whose level codes mean "
-            "different levels"
-        )
     shapes = {(block.X.shape[2], *(z.shape[2] for z in block.Z)) for block in blocks}
     if len(shapes) > 1:
         raise DataError(
             "cross_products: expected blocks of one model, got blocks of different models, whose X "
             f"and Z have these numbers of columns: {sorted(shapes)}"
+        )
+    codings = {block.coding for block in blocks}
+    if len(codings) > 1:
+        raise DataError(
+            "cross_products: expected blocks of one design, got blocks whose level codes mean "
+            "different levels"
         )
     basis = standard_basis(blocks) if basis is None else basis
     sizes = tuple(z.shape[2] for z in blocks[0].Z)
