@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import numpy as np
 import polars as pl
 
@@ -22,9 +23,9 @@ from lmmkit.parameters.convert import to_profile, to_square_root
 from lmmkit.parameters.natural import NaturalParams
 from lmmkit.parameters.profile import ProfileParams
 from lmmkit.parameters.square_root import SquareRootParams
-from lmmkit.records import record
+from lmmkit.records import record, require
 
-_EXACT = 1e-12
+_ROUNDING = 1e-13
 
 if TYPE_CHECKING:
     from lmmkit.inference.summary import Summary
@@ -43,9 +44,13 @@ class Fit:
         Estimates, log-likelihood, certificate and trace.
     """
 
-    design: Design
-    objective: Objective
-    optimum: Optimum
+    design: Design = attrs.field(validator=attrs.validators.instance_of(Design))
+    objective: Objective = attrs.field(validator=attrs.validators.instance_of(Objective))
+    optimum: Optimum = attrs.field(validator=attrs.validators.instance_of(Optimum))
+
+    def __attrs_post_init__(self) -> None:
+        rows, summed = self.design.n_obs, self.objective.moments.n_obs
+        require(rows == summed, f"Fit: the design has {rows} rows, the objective {summed}")
 
     def __repr__(self) -> str:
         text = self.design.formula.text if self.design.formula else self.design.response
@@ -174,13 +179,16 @@ def fit_design(
 
 
 def _check_not_exact(design: Design, objective: Objective) -> None:
-    """Refuse a response without residual: the log-likelihood has no maximum at sigma2 = 0."""
+    """Refuse a response whose residual is rounding: the log-likelihood has no maximum there."""
     saturated = any(term.q * len(term.levels) >= design.n_obs for term in design.terms)
     outside = objective.patterns.outside
     explained = np.linalg.lstsq(outside[:-1, :-1], outside[:-1, -1], rcond=None)[0]
     residual = outside[-1, -1] - outside[-1, :-1] @ explained
-    if not saturated and residual <= _EXACT**2 * float(design.y @ design.y):
+    weighted = design.y if design.weights is None else design.y * design.weights
+    rounding = max(_ROUNDING * float(objective.moments.yy), _ROUNDING**2 * (design.y @ weighted))
+    if not saturated and residual <= rounding:
         raise DataError(
-            f"the fixed and random effects reproduce the response {design.response!r} exactly, so "
-            "that no residual variance is left to estimate; use fewer terms, or check the column"
+            f"the fixed and random effects reproduce the response {design.response!r} to within "
+            "rounding, so that no residual variance is left to estimate; use fewer terms, check "
+            "the column, or subtract from it what is known of it"
         )

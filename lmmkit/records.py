@@ -13,6 +13,7 @@ from lmmkit.errors import ShapeError
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
 IntArray: TypeAlias = NDArray[np.int32]
 _T = TypeVar("_T")
+_SHOWN_IN_FULL = 24
 
 
 def adopt(array: NDArray[Any]) -> NDArray[Any]:
@@ -159,6 +160,25 @@ def _equal(self: Any, other: Any) -> Any:
     )
 
 
+def _shown(value: Any) -> str:
+    if isinstance(value, np.ndarray) and value.size > _SHOWN_IN_FULL:
+        return f"array of shape {value.shape}"
+    if isinstance(value, pl.Series | pl.DataFrame):
+        return f"{type(value).__name__} of shape {value.shape}"
+    if isinstance(value, tuple) and len(value) > _SHOWN_IN_FULL:
+        return f"tuple of {len(value)}"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_shown, value))}{',' if len(value) == 1 else ''})"
+    return repr(value)
+
+
+def _repr(self: Any) -> str:
+    """Field by field; a large array by its shape."""
+    fields = [field.name for field in attrs.fields(type(self)) if field.repr]
+    shown = (f"{name}={_shown(getattr(self, name))}" for name in fields)
+    return f"{type(self).__name__}({', '.join(shown)})"
+
+
 def _rebuild(cls: type[_T], values: tuple[Any, ...]) -> _T:
     fields: Any = attrs.fields(cls)  # type: ignore[arg-type]
     return cls(**{field.alias: value for field, value in zip(fields, values, strict=True)})
@@ -190,4 +210,6 @@ def record(cls: type[_T]) -> type[_T]:
     cls.__eq__ = _equal  # type: ignore[method-assign]
     cls.__hash__ = None  # type: ignore[assignment]
     cls.__reduce__ = _reduce  # type: ignore[method-assign]
-    return attrs.frozen(cls, eq=False, slots=True)
+    if cls.__repr__ is object.__repr__:
+        cls.__repr__ = _repr  # type: ignore[method-assign]
+    return attrs.frozen(cls, eq=False, slots=True, repr=False)

@@ -30,6 +30,8 @@ class GroupBlock:
         Positions of the rows in the design.
     weights : ndarray (g, n) or None
         Prior weights.
+    coding : str
+        A digest of the levels' labels, which says what the codes mean; empty where not known.
     """
 
     y: FloatArray = float_array()
@@ -38,6 +40,7 @@ class GroupBlock:
     levels: tuple[IntArray, ...] = int_arrays(2)
     rows: IntArray = int_array(2)
     weights: FloatArray | None = optional_float_array(2, default=None)
+    coding: str = ""
 
     def __attrs_post_init__(self) -> None:
         shape = self.X.shape[:2]

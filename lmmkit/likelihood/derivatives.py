@@ -159,11 +159,11 @@ def hessian(point: Point, parts: Pieces, m: int, sizes: tuple[int, ...]) -> Quad
     across = directions(sizes)
     s, B = parts.s, parts.B
     outer = s[..., :, None, :] * s[..., None, :, :] / sigma2[..., None]
-    by_directions = _trace_wewf(parts)
+    by_directions = _sandwich(parts.W * parts.count, parts.W, sizes)
     if parts.leverage is not None:
         outer = outer + parts.leverage
-        by_directions = by_directions + _determinant_part(point.C, B)
-    by_directions = by_directions - 2.0 * _sandwich(outer, parts)
+        by_directions = by_directions + _determinant_part(point.C, B, sizes)
+    by_directions = by_directions - 2.0 * _sandwich(outer, parts.W_each, sizes)
     q, p, groups = B.shape[-3:]
     Bs = B.reshape(*B.shape[:-3], q * p, groups) @ _t(s)
     beta_delta = np.moveaxis(Bs.reshape(*Bs.shape[:-2], q, p, q), -2, -3)
@@ -171,7 +171,7 @@ def hessian(point: Point, parts: Pieces, m: int, sizes: tuple[int, ...]) -> Quad
         beta_beta=-point.C / sigma2,
         beta_delta=-(beta_delta.reshape(*Bs.shape[:-2], p, q * q) @ across) / sigma2,
         beta_sigma2=-point.gap / sigma2[..., 0] ** 2,
-        delta_delta=0.5 * (across.T @ by_directions @ across),
+        delta_delta=0.5 * by_directions,
         delta_sigma2=-0.5 * (_vec(s @ _t(s)) @ across) / sigma2[..., 0] ** 2,
         sigma2_sigma2=-0.5 * (2.0 * point.rss / point.sigma2 - m) / point.sigma2**2,
     )
@@ -181,18 +181,18 @@ def information(point: Point, parts: Pieces, m: int, sizes: tuple[int, ...]) -> 
     """Expected information of (beta, delta, sigma2)."""
     sigma2 = point.sigma2[..., None, None]
     across = directions(sizes)
-    by_directions = _trace_wewf(parts)
+    by_directions = _sandwich(parts.W * parts.count, parts.W, sizes)
     if parts.leverage is not None:
         by_directions = (
             by_directions
-            - 2.0 * _sandwich(parts.leverage, parts)
-            + _determinant_part(point.C, parts.B)
+            - 2.0 * _sandwich(parts.leverage, parts.W_each, sizes)
+            + _determinant_part(point.C, parts.B, sizes)
         )
     return Quadratic(
         beta_beta=point.C / sigma2,
         beta_delta=np.zeros((*point.C.shape[:-1], across.shape[1])),
         beta_sigma2=np.zeros_like(point.gap),
-        delta_delta=0.5 * (across.T @ by_directions @ across),
+        delta_delta=0.5 * by_directions,
         delta_sigma2=0.5 * (_vec(parts.total) @ across) / sigma2[..., 0],
         sigma2_sigma2=0.5 * m / point.sigma2**2,
     )
@@ -205,33 +205,56 @@ def _leverage(C: FloatArray, B: FloatArray) -> FloatArray:
     return product
 
 
-def _trace_wewf(parts: Pieces) -> FloatArray:
-    """``sum tr(W E W F)`` for E = e_i e_j', F = e_k e_l': shape (..., q*q, q*q)."""
-    q = parts.W.shape[-2]
-    W = _stack(parts.W)
-    products = ((W * parts.count) @ _t(W)).reshape(*W.shape[:-2], q, q, q, q)
-    return _pairs(np.einsum("...lijk->...ijkl", products))
+def _sandwich(R: FloatArray, W: FloatArray, sizes: tuple[int, ...]) -> FloatArray:
+    """``sum tr(R E W F)`` over the last axis, for all directions E, F: shape (..., n, n).
+
+    Directions lie inside terms, so that of R and W (..., q, q, K) only the block of E's term and
+    F's is needed at a time.
+    """
+    blocks = _terms_of(sizes)
+    lead = np.broadcast_shapes(R.shape[:-3], W.shape[:-3])
+    n = blocks[-1][1].stop if blocks else 0
+    result = np.empty((*lead, n, n))
+    for rows_e, place_e in blocks:
+        for rows_f, place_f in blocks:
+            if place_f.start > place_e.start:
+                break
+            e, f = rows_e.stop - rows_e.start, rows_f.stop - rows_f.start
+            left = R[..., rows_e, rows_f, :].reshape(*R.shape[:-3], e * f, R.shape[-1])
+            right = W[..., rows_e, rows_f, :].reshape(*W.shape[:-3], e * f, W.shape[-1])
+            products = (left @ _t(right)).reshape(*lead, e, f, e, f)
+            pairs = np.einsum("...iljk->...ijkl", products).reshape(*lead, e * e, f * f)
+            block = duplication(e).T @ pairs @ duplication(f)
+            result[..., place_e, place_f] = block
+            result[..., place_f, place_e] = _t(block)
+    return result
 
 
-def _sandwich(outer: FloatArray, parts: Pieces) -> FloatArray:
-    """``sum R_il W_jk`` for R (..., q, q, K): ``s'E W F s`` where R = s s'."""
-    q = outer.shape[-2]
-    R, W = _stack(outer), _stack(parts.W_each)
-    products = (R @ _t(W)).reshape(*R.shape[:-2], q, q, q, q)
-    return _pairs(np.einsum("...iljk->...ijkl", products))
-
-
-def _determinant_part(C: FloatArray, B: FloatArray) -> FloatArray:
-    """``tr(C^-1 sum B'E B C^-1 sum B'F B)`` for E = e_i e_j', F = e_k e_l'."""
-    q, p, groups = B.shape[-3:]
-    flat = B.reshape(*B.shape[:-3], q * p, groups)
-    sums = (flat @ _t(flat)).reshape(*flat.shape[:-2], q, p, q, p)
-    pairs = np.einsum("...iajb->...ijab", sums)
-    solved = np.linalg.solve(C[..., None, None, :, :], pairs).reshape(
-        *pairs.shape[:-4], q * q, p, p
-    )
+def _determinant_part(C: FloatArray, B: FloatArray, sizes: tuple[int, ...]) -> FloatArray:
+    """``tr(C^-1 sum B'E B C^-1 sum B'F B)`` for all directions E, F: shape (..., n, n)."""
+    p, groups = B.shape[-2:]
+    lead = B.shape[:-3]
+    sums: list[FloatArray] = [np.zeros((*lead, p, p, 0))]
+    for rows, _ in _terms_of(sizes):
+        e = rows.stop - rows.start
+        flat = B[..., rows, :, :].reshape(*lead, e * p, groups)
+        pairs = np.einsum("...iajb->...abij", (flat @ _t(flat)).reshape(*lead, e, p, e, p))
+        sums.append(pairs.reshape(*lead, p, p, e * e) @ duplication(e))
+    by_direction = np.moveaxis(np.concatenate(sums, axis=-1), -1, -3)
+    solved = np.linalg.solve(C[..., None, :, :], by_direction)
     product: FloatArray = np.einsum("...iab,...jba->...ij", solved, solved)
     return product
+
+
+@cache
+def _terms_of(sizes: tuple[int, ...]) -> tuple[tuple[slice, slice], ...]:
+    """Each term's rows of Z's columns, and its place among the directions."""
+    found, row, place = [], 0, 0
+    for size in sizes:
+        end = place + triangle_size(size)
+        found.append((slice(row, row + size), slice(place, end)))
+        row, place = row + size, end
+    return tuple(found)
 
 
 def _t(a: FloatArray) -> FloatArray:
@@ -240,12 +263,3 @@ def _t(a: FloatArray) -> FloatArray:
 
 def _vec(a: FloatArray) -> FloatArray:
     return a.reshape(*a.shape[:-2], a.shape[-2] * a.shape[-1])
-
-
-def _stack(a: FloatArray) -> FloatArray:
-    return a.reshape(*a.shape[:-3], a.shape[-3] * a.shape[-2], a.shape[-1])
-
-
-def _pairs(a: FloatArray) -> FloatArray:
-    q = a.shape[-1]
-    return a.reshape(*a.shape[:-4], q * q, q * q)

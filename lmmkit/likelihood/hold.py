@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from lmmkit.design.design import Design
+from lmmkit.errors import ParameterError
 from lmmkit.likelihood.constraints import Hold
 from lmmkit.likelihood.held_values import read_held_values
 from lmmkit.likelihood.objective import Objective
@@ -75,6 +76,12 @@ def _index(design: Design, term: int, i: int, j: int) -> int:
 def _without_effects(moments: Moments, beta: Mapping[int, float]) -> Moments:
     """Moments in which some fixed effects have become part of the offset."""
     old = moments.basis
+    known = [j for j in beta if not old.x[j].any()]
+    if known:
+        raise ParameterError(
+            f"fixed: the fixed effects at positions {known} are held already; start from an "
+            "objective in which they are free"
+        )
     rows = sorted(beta)
     values = np.array([beta[j] for j in rows])
     tangent = _null_space(old.x[rows])

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from lmmkit.errors import ParameterError
+from lmmkit.errors import ArgumentError, ParameterError
 from lmmkit.likelihood import derivatives
 from lmmkit.likelihood.charts import Chart, Params, chart, curvature, matrices_of
 from lmmkit.likelihood.constraints import Hold
@@ -271,16 +271,31 @@ class Objective:
             raise ParameterError(
                 f"expected beta with {p} fixed effects, got {params.beta.shape[-1]}"
             )
+        basis = self.moments.basis
+        held = ~(basis.x != 0).any(axis=1)
+        if params.beta is not None and held.any():
+            given, known = params.beta[..., held], basis.origin[..., held]
+            if not np.allclose(given, known, rtol=1e-9, atol=0.0):
+                raise ParameterError(f"expected the held fixed effects {known}, got {given}")
 
 
 def ml(moments: Moments) -> Objective:
     """The log-likelihood of the data behind ``moments``."""
-    return Objective(moments, collapse(moments), Criterion.ML)
+    return _objective(moments, Criterion.ML)
 
 
 def reml(moments: Moments) -> Objective:
     """The restricted log-likelihood of the data behind ``moments``."""
-    return Objective(moments, collapse(moments), Criterion.REML)
+    return _objective(moments, Criterion.REML)
+
+
+def _objective(moments: Moments, criterion: Criterion) -> Objective:
+    if not isinstance(moments, Moments):
+        raise ArgumentError(
+            f"{criterion.value}: expected Moments, such as cross_products(group(design)), got "
+            f"{type(moments).__name__}"
+        )
+    return Objective(moments, collapse(moments), criterion)
 
 
 def term_blocks(D: FloatArray, sizes: tuple[int, ...]) -> tuple[FloatArray, ...]:

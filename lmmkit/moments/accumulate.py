@@ -1,6 +1,7 @@
 """One pass over the rows: from blocks to moments."""
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -32,7 +33,8 @@ def cross_products(
     UnsupportedModelError
         Where the random terms have different grouping factors.
     """
-    blocks = (blocks,) if isinstance(blocks, GroupBlock) else tuple(blocks)
+    blocks = (blocks,) if isinstance(blocks, GroupBlock) else blocks
+    blocks = tuple(blocks) if isinstance(blocks, Iterable) else ()
     if not blocks or not all(isinstance(block, GroupBlock) for block in blocks):
         raise DataError(
             f"cross_products: expected blocks of rows, as group() cuts them, got {blocks!r:.60}"
@@ -42,6 +44,12 @@ def cross_products(
         raise DataError(
             "cross_products: expected blocks of one model, got blocks of different models, whose X "
             f"and Z have these numbers of columns: {sorted(shapes)}"
+        )
+    codings = {block.coding for block in blocks}
+    if len(codings) > 1:
+        raise DataError(
+            "cross_products: expected blocks of one design, got blocks whose level codes mean "
+            "different levels"
         )
     basis = standard_basis(blocks) if basis is None else basis
     sizes = tuple(z.shape[2] for z in blocks[0].Z)
@@ -58,6 +66,7 @@ def cross_products(
         zy=np.concatenate([part.zy for part in parts], axis=-2),
         sizes=sizes,
         basis=basis,
+        coding=codings.pop(),
     )
 
 

@@ -112,11 +112,14 @@ def standard_basis(blocks: tuple[GroupBlock, ...]) -> Basis:
 
 
 def _every(block: GroupBlock, stride: int) -> GroupBlock:
+    """Some groups of a block, whitened by the prior weights."""
     kept = slice(None, None, min(stride, max(1, len(block.rows))))
+    weights = np.ones(1) if block.weights is None else block.weights[kept]
+    root = np.sqrt(weights)
     return GroupBlock(
-        y=block.y[..., kept, :],
-        X=block.X[kept],
-        Z=tuple(z[kept] for z in block.Z),
+        y=block.y[..., kept, :] * root,
+        X=block.X[kept] * root[..., None],
+        Z=tuple(z[kept] * root[..., None] for z in block.Z),
         levels=tuple(codes[kept] for codes in block.levels),
         rows=block.rows[kept],
     )

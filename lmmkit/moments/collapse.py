@@ -14,6 +14,7 @@ from lmmkit.moments.moments import Moments
 from lmmkit.records import FloatArray, IntArray, adopt, float_array, int_array, record
 
 _FEW_MEMBERS = 2
+_INSIDE = 1e-13
 
 
 @record
@@ -56,7 +57,8 @@ def collapse(moments: Moments) -> Patterns:
     factor = semidefinite_cholesky(np.ascontiguousarray(np.moveaxis(moments.zz[first], 0, -1)))
     each = factor if len(first) == len(moments.zz) else factor[..., pattern]
     inside = solve_lower(each, by_group)
-    outside = _all_cross_products(moments) - gram(inside, inside)
+    total = _all_cross_products(moments)
+    outside = _without_rounding(total - gram(inside, inside), total)
     inside, pattern = _stand_ins(inside, pattern, count)
     return Patterns(
         factor=adopt(factor),
@@ -74,6 +76,16 @@ def _all_cross_products(moments: Moments) -> FloatArray:
     products[..., p, :p] = products[..., :p, p] = moments.xy
     products[..., p, p] = moments.yy
     return products
+
+
+def _without_rounding(outside: FloatArray, total: FloatArray) -> FloatArray:
+    """Columns that lie in the span of Z have nothing outside it: what rounding left goes.
+
+    It would swamp their part inside, which shrinks as the random effects' variance grows.
+    """
+    here = np.diagonal(outside, axis1=-2, axis2=-1)
+    real = here > _INSIDE * np.diagonal(total, axis1=-2, axis2=-1)
+    return np.asarray(outside * real[..., None, :] * real[..., :, None])
 
 
 def _distinct(zz: FloatArray) -> tuple[IntArray, IntArray, FloatArray]:

@@ -44,6 +44,8 @@ class Moments:
     sizes : tuple of int
         Number of columns of each term; they sum to q.
     basis : Basis
+    coding : str
+        What the level codes mean, see :class:`~lmmkit.design.blocks.GroupBlock`.
     """
 
     n_obs: int
@@ -57,6 +59,7 @@ class Moments:
     zy: FloatArray = float_array()
     sizes: tuple[int, ...]
     basis: Basis
+    coding: str = ""
 
     def __attrs_post_init__(self) -> None:
         m, q, p = len(self.levels), sum(self.sizes), len(self.xx)
@@ -77,6 +80,12 @@ class Moments:
                 f"moments of two different models do not add: X has {len(self.xx)} and "
                 f"{len(other.xx)} columns, the random terms {self.sizes} and {other.sizes}"
             )
+        if self.coding and other.coding and self.coding != other.coding:
+            raise DataError(
+                "moments of two codings of the grouping factor do not add: the same code means "
+                "another level; take both from blocks of one design, or build the designs with the "
+                "same RandomTerm.levels"
+            )
         if not same(self.basis, other.basis):
             other = change_basis(other, self.basis)
         return merge_levels(
@@ -91,6 +100,7 @@ class Moments:
             zy=np.concatenate([self.zy, other.zy], axis=-2),
             sizes=self.sizes,
             basis=self.basis,
+            coding=self.coding or other.coding,
         )
 
 
@@ -125,6 +135,7 @@ def merge_levels(
     zy: FloatArray,
     sizes: tuple[int, ...],
     basis: Basis,
+    coding: str = "",
 ) -> Moments:
     """Moments from pieces of levels in any order: the pieces of one level are summed."""
     if not (levels[1:] > levels[:-1]).all():
@@ -147,6 +158,7 @@ def merge_levels(
         zy=adopt(zy),
         sizes=sizes,
         basis=basis,
+        coding=coding,
     )
 
 
@@ -182,4 +194,5 @@ def recombine(
         zy=zy @ z,
         sizes=sizes,
         basis=basis,
+        coding=moments.coding,
     )

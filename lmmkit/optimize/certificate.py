@@ -8,7 +8,7 @@ from lmmkit.optimize.step import Status
 from lmmkit.records import FloatArray, record
 
 _SCORE_BELOW = 1e-4
-_FLAT = 1e-7
+_FLAT = 1e-6
 _ZERO = 1e-7
 _NO_INFORMATION = 1e-8
 

@@ -113,7 +113,8 @@ def maximize(
     if sum(objective.sizes):
         state = strategy.init(standard, params)
         for iteration in range(1, max_iterations + 1):
-            params, state, report = strategy.update(standard, params, state)
+            result = strategy.update(standard, params, state)
+            params, state, report = _checked(result, standard, strategy, iteration)
             reports.append(report)
             if progress is not None:
                 progress(iteration, report)
@@ -140,6 +141,11 @@ def _check_arguments(objective: Any, start: Any, max_iterations: Any, progress: 
             "maximize: expected an Objective, such as reml(moments) returns, got "
             f"{type(objective).__name__}; fit_design takes a design"
         )
+    if objective.moments.yy.ndim:
+        raise ArgumentError(
+            "maximize: expected one response, got an objective of an array of responses of shape "
+            f"{objective.moments.yy.shape}; its loglik and derivatives work, maximize one at a time"
+        )
     if start is not None and not isinstance(start, SquareRootParams):
         raise ArgumentError(
             f"start: expected SquareRootParams, got {type(start).__name__}; to_square_root "
@@ -157,6 +163,27 @@ def _check_arguments(objective: Any, start: Any, max_iterations: Any, progress: 
         raise ArgumentError(
             f"progress: expected a function of the iteration and its report, got {progress!r}"
         )
+
+
+def _checked(
+    result: Any, objective: Objective, strategy: Step, iteration: int
+) -> tuple[SquareRootParams, Any, Report]:
+    """What an update returned, if it is what the contract of a step says."""
+    where = f"{strategy.name}, iteration {iteration}: expected update to return"
+    if not isinstance(result, tuple) or len(result) != 3:
+        raise StrategyError(f"{where} (params, state, report), got {result!r:.60}")
+    params, state, report = result
+    if not isinstance(report, Report) or not isinstance(report.status, Status):
+        raise StrategyError(f"{where} a Report with a Status, got {report!r:.60}")
+    shapes = [(q, q) for q in objective.sizes]
+    if (
+        not isinstance(params, SquareRootParams)
+        or [factor.shape for factor in params.factor] != shapes
+    ):
+        raise StrategyError(
+            f"{where} SquareRootParams with factors of shapes {shapes}, got {params!r:.60}"
+        )
+    return params, state, report
 
 
 def _maximize_held(
