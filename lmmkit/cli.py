@@ -8,8 +8,10 @@ import argparse
 import enum
 import json
 import math
+import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,10 @@ from lmmkit import datasets, fit, fixed_effects, glance, summary, variance_compo
 from lmmkit.design.frames import select
 from lmmkit.errors import ArgumentError, DataError, LmmkitError
 from lmmkit.fit import Fit
+from lmmkit.formula import parse_formula
 
-_READERS = {".csv": "CSV", ".parquet": "Parquet"}
+_SEPARATORS = {".csv": ",", ".csv.gz": ",", ".tsv": "\t", ".tsv.gz": "\t"}
+_PARQUET = ".parquet"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,11 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lmmkit", description="Linear mixed-effects models.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("fit", help="fit a model and print its summary")
     command.add_argument("formula", help="for example 'Weight ~ Time + (Time | Pig)'")
-    command.add_argument("table", help="a bundled table's name, or a CSV or Parquet file")
+    command.add_argument("table", help="a bundled table's name, or a CSV, TSV or Parquet file")
     command.add_argument("--ml", action="store_true", help="maximum likelihood instead of REML")
     command.add_argument(
         "--factor",
@@ -66,8 +71,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _version() -> str:
+    try:
+        return version("lmmkit")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
 def _fit(arguments: argparse.Namespace) -> int:
     frame = _read(arguments.table)
+    response = parse_formula(arguments.formula).response.strip("`")
+    if response in arguments.factor:
+        raise ArgumentError(
+            f"--factor {response}: the response must stay a number; leave this option out"
+        )
     factors = select(frame, arguments.factor, "--factor").values()
     frame = frame.with_columns(column.cast(pl.String) for column in factors)
     result = fit(arguments.formula, frame, reml=not arguments.ml)
@@ -78,36 +95,53 @@ def _fit(arguments: argparse.Namespace) -> int:
 
 def _datasets(arguments: argparse.Namespace) -> int:
     if arguments.name is not None:
-        print(datasets.describe(arguments.name))
-        return 0
-    for name in datasets.names():
-        print(f"{name:<12}{datasets.describe(name).title}")
+        _print(str(datasets.describe(arguments.name)))
+    else:
+        titles = [f"{name:<12}{datasets.describe(name).title}" for name in datasets.names()]
+        _print("\n".join(titles))
     return 0
 
 
 def _read(table: str) -> pl.DataFrame:
     path = Path(table)
-    kind = _READERS.get(path.suffix.lower())
-    if kind is None:
+    name = path.name.lower()
+    ending = next((end for end in (*_SEPARATORS, _PARQUET) if name.endswith(end)), None)
+    if ending is None:
         if path.is_file():
-            raise DataError(f"expected a file that ends in .csv or .parquet, got {table!r}")
+            endings = ", ".join(_SEPARATORS)
+            raise DataError(f"expected a file that ends in {endings} or {_PARQUET}, got {table!r}")
         return datasets.load(table)
     try:
-        if kind == "Parquet":
+        if ending == _PARQUET:
             return pl.read_parquet(path)
-        return pl.read_csv(path, infer_schema_length=None, null_values=["", "NA"])
+        return pl.read_csv(
+            path,
+            separator=_SEPARATORS[ending],
+            infer_schema_length=None,
+            null_values=["", "NA"],
+        )
     except (OSError, pl.exceptions.PolarsError) as error:
+        kind = "Parquet" if ending == _PARQUET else ending[1:4].upper()
         raise DataError(f"expected a {kind} file, could not read {table!r}: {error}") from error
 
 
 def _write(text: str, out: Path | None) -> None:
     if out is None:
-        print(text)
+        _print(text)
         return
     try:
         out.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise ArgumentError(f"--out: cannot write {str(out)!r}: {error.strerror}") from error
+
+
+def _print(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        # What is left in the buffer is written once more at exit; there it must not fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise ArgumentError(f"cannot write to standard output: {error.strerror}") from error
 
 
 def _json(formula: str, result: Fit) -> str:

@@ -1,8 +1,11 @@
 """The command line: figures against lme4, exit status, and messages instead of tracebacks."""
 
+import gzip
 import json
+import os
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import polars as pl
@@ -46,14 +49,15 @@ def test_the_summary_is_printed_as_text(capsys: pytest.CaptureFixture[str]) -> N
         assert word in out
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".csv.gz", ".TSV.gz", ".parquet"])
 def test_files_are_read(suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / f"table{suffix}"
     frame = datasets.load("sleepstudy")
-    if suffix == ".csv":
-        frame.write_csv(path)
-    else:
+    if suffix == ".parquet":
         frame.write_parquet(path)
+    else:
+        text = frame.write_csv(separator="," if "csv" in suffix else "\t").encode()
+        path.write_bytes(gzip.compress(text) if suffix.endswith(".gz") else text)
     case = reference_case("sleep_rs")
     assert main(["fit", case.formula, str(path), "--json", "--factor", "Subject"]) == 0
     check_against_reference(capsys.readouterr().out, case)
@@ -94,6 +98,7 @@ def test_out_writes_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         (["fit", DIETOX, "diettox"], ["'diettox'", "'dietox'"]),
         (["fit", DIETOX, "absent.csv"], ["CSV", "'absent.csv'"]),
         (["fit", DIETOX, "dietox", "--factor", "Tiem"], ["--factor", "'Tiem'", "Time"]),
+        (["fit", DIETOX, "dietox", "--factor", "Weight"], ["--factor Weight", "leave this option"]),
         (["fit", DIETOX, "dietox", "--out", "absent/file"], ["--out", "absent"]),
         (["datasets", "sleepstdy"], ["'sleepstdy'", "'sleepstudy'"]),
     ],
@@ -119,7 +124,7 @@ def test_wrong_input_is_one_message_and_status_2(
     [
         ("empty.csv", b"", ["CSV", "empty.csv"]),
         ("not.parquet", b"a,b\n1,2\n", ["Parquet", "not.parquet"]),
-        ("table.xlsx", b"PK", [".csv or .parquet", "table.xlsx"]),
+        ("table.xlsx", b"PK", [".csv, .csv.gz, .tsv, .tsv.gz or .parquet", "table.xlsx"]),
     ],
 )
 def test_unreadable_files(
@@ -152,3 +157,44 @@ def test_the_module_runs_as_a_program() -> None:
     assert "Traceback" not in done.stderr
     assert "'Tiem'" in done.stderr
     assert "Time" in done.stderr
+
+
+def test_the_version_is_that_of_the_project(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        main(["--version"])
+    assert leaving.value.code == 0
+    try:
+        expected = version("lmmkit")
+    except PackageNotFoundError:
+        expected = "(not installed)"
+    assert capsys.readouterr().out == f"lmmkit {expected}\n"
+
+
+def check_write_error(done: "subprocess.CompletedProcess[str]") -> None:
+    assert done.returncode == 2
+    assert done.stderr.startswith("lmmkit: error: cannot write to standard output: ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["datasets"], ["fit", DIETOX, "dietox"]])
+def test_a_closed_pipe_is_one_message(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "lmmkit", *arguments]
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        check_write_error(
+            subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+        )
+    finally:
+        os.close(writing)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_one_message(capsys: pytest.CaptureFixture[str]) -> None:
+    command = [sys.executable, "-m", "lmmkit", "datasets"]
+    with open("/dev/full", "w") as full:
+        check_write_error(
+            subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        )
+    assert main(["fit", DIETOX, "dietox", "--out", "/dev/full"]) == 2
+    assert capsys.readouterr().err.startswith("lmmkit: error: --out: cannot write '/dev/full': ")

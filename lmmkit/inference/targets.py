@@ -129,6 +129,8 @@ def _position(key: Any, keys: list[Any]) -> int:
     for candidate in (key, (key[0], *key[:0:-1]) if isinstance(key, tuple) and key else key):
         if candidate in keys:
             return keys.index(candidate)
+    hint = "the residual standard deviation is called 'sigma'; " if key == "sigma2" else ""
     raise ArgumentError(
-        f"which: {key!r} is no parameter of this fit; expected one of {', '.join(map(repr, keys))}"
+        f"which: {key!r} is no parameter of this fit; {hint}expected one of "
+        f"{', '.join(map(repr, keys))}"
     )

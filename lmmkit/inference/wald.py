@@ -47,6 +47,8 @@ def wald_test(
         that contradict one another, or a hypothesis about effects that are held.
     """
     check_fit(fit)
+    if not fit.design.x_names:
+        raise ArgumentError("wald_test: the model has no fixed effects, so none can be tested")
     asked = _hypothesis(fit, hypothesis, rhs)
     covariance = np.nan_to_num(fixed_covariance(fit), nan=0.0)
     variance = asked.L @ covariance @ asked.L.T

@@ -111,6 +111,7 @@ def test_held_parameters_have_no_curve() -> None:
         ({"n_points": 0}, "at least 1"),
         ({"level": 1.5}, "between 0 and 1"),
         ({"which": ("Subject",)}, "is no parameter"),
+        ({"which": "sigma2"}, "residual standard deviation is called 'sigma'"),
     ],
 )
 def test_wrong_calls(options: dict[str, Any], words: str) -> None:

@@ -93,6 +93,12 @@ def test_one_row_as_a_vector() -> None:
     assert frame["statistic"].item() == pytest.approx(expected)
 
 
+def test_without_fixed_effects_there_is_nothing_to_test() -> None:
+    result = fit("y ~ 0 + (1 | g)", simulated(1, 0.8))
+    with pytest.raises(ArgumentError, match="wald_test: the model has no fixed effects"):
+        wald_test(result, "x = 0")
+
+
 def test_held_effects_count_as_known() -> None:
     result = fit("y ~ x + (1 | g)", simulated(1, 0.8), fixed={"x": 0.25})
     (with_held,) = wald_test(result, "Intercept - 4*x = 1")["statistic"]
