@@ -7,7 +7,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike
 
-from lmmkit.design.checks import check_response, check_size, check_terms, positive
+from lmmkit.design.checks import (
+    check_response,
+    check_size,
+    check_terms,
+    check_unmasked,
+    positive,
+)
 from lmmkit.design.design import Design, RandomTerm
 from lmmkit.design.groups import check_groupable, levels_and_codes
 from lmmkit.design.rank import independent_columns
@@ -55,7 +61,9 @@ def build_design_from_arrays(
     if response.ndim == 0 or response.shape[-1] == 0:
         raise ShapeError(f"y: expected (..., N) values with N > 0, got shape {response.shape}")
     n = response.shape[-1]
-    full = _columns("X", X, n)
+    matrix = _numbers("X", X)
+    _check_rows_last(response, matrix)
+    full = _columns("X", matrix, n)
     full_names = _names("x_names", x_names, _default_names(full, "x"))
     if not isinstance(terms, Sequence):
         raise ShapeError(
@@ -104,10 +112,7 @@ def _term(position: int, term: Any, n: int) -> RandomTerm:
     if Z.shape[1] == 0:
         raise ShapeError(f"{where}: Z has no columns; a random term needs at least one")
     names = _names(f"{where}: names", given[0] if given else None, _default_names(Z, "z"))
-    try:
-        series = pl.Series(group, labels)
-    except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
-        raise DataError(f"{where}: the labels cannot be read as one column: {error}") from error
+    series = _labels(where, group, labels)
     if len(series) != n:
         raise ShapeError(f"{where}: expected {n} labels, one a row of y, got {len(series)}")
     if series.null_count():
@@ -117,7 +122,38 @@ def _term(position: int, term: Any, n: int) -> RandomTerm:
     return RandomTerm(group, names, Z, adopt(codes), levels)
 
 
+def _labels(where: str, group: str, labels: Any) -> pl.Series:
+    check_unmasked(f"{where}: labels", labels)
+    try:
+        series = pl.Series(group, labels)
+    except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
+        raise _not_labels(where) from error
+    if series.dtype == pl.Object:
+        raise _not_labels(where)
+    return series
+
+
+def _not_labels(where: str) -> DataError:
+    return DataError(
+        f"{where}: the labels cannot be read as one column; expected one label a row, all of them "
+        "whole numbers, all text, all true/false or all dates"
+    )
+
+
+def _check_rows_last(y: FloatArray, X: FloatArray) -> None:
+    """Refuse a response whose rows are not along its last axis."""
+    if y.ndim == 1 or X.ndim == 0 or y.shape[-1] == len(X) or len(X) not in y.shape:
+        return
+    advice = "y.ravel()" if y.size == len(X) else "numpy.moveaxis"
+    raise ShapeError(
+        f"y: expected (..., N) with N = {len(X)}, the rows of X; got {y.shape}; use {advice}"
+    )
+
+
 def _numbers(name: str, value: Any) -> FloatArray:
+    check_unmasked(name, value)
+    if isinstance(value, np.ndarray) and value.dtype.kind == "c":
+        raise ShapeError(f"{name}: expected real numbers, got {value.dtype}; take its .real part")
     try:
         array = frozen_array(value)
     except ShapeError as error:

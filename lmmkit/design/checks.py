@@ -1,6 +1,7 @@
 """What the data must be for the model to be estimable."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -8,6 +9,16 @@ from lmmkit.design.design import RandomTerm
 from lmmkit.design.rank import independent_columns
 from lmmkit.errors import DataError
 from lmmkit.records import FloatArray
+
+
+def check_unmasked(name: str, values: Any) -> None:
+    """Refuse masked entries of a numpy masked array; numpy would read the values behind them."""
+    masked = int(np.ma.getmaskarray(values).sum()) if isinstance(values, np.ma.MaskedArray) else 0
+    if masked:
+        raise DataError(
+            f"{name}: {masked} entries of the masked array are masked; leave these rows out of "
+            "every array, or fill them"
+        )
 
 
 def check_response(y: FloatArray, offset: FloatArray | None, name: str) -> None:

@@ -9,20 +9,22 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from lmmkit.design.checks import check_unmasked
 from lmmkit.design.design import DroppedRows
+from lmmkit.design.pandas_frames import from_pandas, is_pandas
 from lmmkit.errors import ArgumentError, ColumnNotFoundError, DataError
 from lmmkit.records import FloatArray, IntArray, adopt
 
 
 def as_frame(data: Any) -> pl.DataFrame:
-    """``data`` as a Polars frame: a DataFrame, a LazyFrame, or columns by name."""
+    """``data`` as a Polars frame: a DataFrame, a LazyFrame, columns by name, or pandas."""
     if isinstance(data, pl.DataFrame):
         return data
     if isinstance(data, pl.LazyFrame):
         return data.collect()
+    if is_pandas(data):
+        return from_pandas(data)
     try:
-        if type(data).__module__.partition(".")[0] == "pandas":
-            return pl.DataFrame(pl.from_pandas(data))
         if isinstance(data, Mapping) or hasattr(data, "__arrow_c_stream__"):
             return pl.DataFrame(data)
     except (ImportError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
@@ -42,11 +44,11 @@ def select(frame: pl.DataFrame, names: Iterable[str], needed_by: str) -> dict[st
     for name in names:
         if name not in frame.columns:
             near = get_close_matches(name, frame.columns, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
+            hint = f"; did you mean {near[0]!r}?" if near else "."
             shown = ", ".join(frame.columns[:20]) + (", ..." if frame.width > 20 else "")
             raise ColumnNotFoundError(
-                f"{needed_by} needs a column {name!r}, which the frame does not have; "
-                f"{hint}Its columns are: {shown}"
+                f"{needed_by} needs a column {name!r}, which the frame does not have"
+                f"{hint} Its columns are: {shown}"
             )
         columns[name] = frame.get_column(name)
     return columns
@@ -83,8 +85,14 @@ def side_column(value: Any, role: str, frame: pl.DataFrame) -> tuple[str, pl.Ser
         return None
     if isinstance(value, str):
         name, series = value, select(frame, [value], role)[value]
+    elif isinstance(value, pl.Expr):
+        raise DataError(
+            f"{role}: expected a column name or one number a row, got a Polars expression; make "
+            "it a column with with_columns() on the frame, and name that"
+        )
     else:
         name = f"{role} array"
+        check_unmasked(role, value)
         try:
             series = pl.Series(name, value if isinstance(value, pl.Series) else np.asarray(value))
         except (TypeError, ValueError, pl.exceptions.PolarsError) as error:

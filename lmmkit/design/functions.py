@@ -112,7 +112,7 @@ def ns(
 
 FUNCTIONS: Mapping[str, Any] = MappingProxyType(
     {
-        **TRANSFORMS,
+        **{name: function for name, function in TRANSFORMS.items() if name != "Q"},
         "C": C,
         "factor": C,
         "cut": cut,

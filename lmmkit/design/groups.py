@@ -62,9 +62,12 @@ def check_groupable(series: pl.Series) -> None:
     small_integer = dtype.is_integer() and not str(dtype).endswith("128")
     if small_integer or kind_of(dtype) in ("text", "true/false", "date"):
         return
+    advice = f"cast it, for example pl.col({series.name!r}).cast(pl.Int64)"
+    if dtype.is_integer():
+        advice += ", or .cast(pl.String) where its numbers need more than 64 bits"
     raise DataError(
-        f"the grouping factor {series.name!r} is {dtype}; expected whole numbers, text, "
-        f"true/false or dates; cast it, for example pl.col({series.name!r}).cast(pl.Int64)"
+        f"the grouping factor {series.name!r} is {dtype}; expected whole numbers of up to 64 bits, "
+        f"text, true/false or dates; {advice}"
     )
 
 

@@ -3,6 +3,7 @@
 Formulaic loads pandas, so this module is imported when a design is first built.
 """
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from functools import lru_cache
@@ -41,6 +42,11 @@ def _columns(terms: Iterable[Term]) -> Iterable[str]:
 
 def _expression_columns(expr: str) -> Iterable[str]:
     expression = read_expression(expr)
+    if "Q" in expression.functions:
+        quoted = next(iter(re.findall(r"""Q\(\s*['"]([^'"]+)['"]\s*\)""", expr)), "my column")
+        raise FormulaError(
+            f"{expr!r}: Q() is no function of formulas; write the column in backticks: `{quoted}`"
+        )
     for name in sorted(expression.functions - FUNCTIONS.keys()):
         near = get_close_matches(name, FUNCTIONS, n=1)
         raise FormulaError(

@@ -28,9 +28,17 @@ def check_expression(expr: str) -> ast.expr:
     ------
     FormulaError
         For invalid Python, ``^``, ``|``, and functions that summarize over rows, because their
-        value would change with the rows to predict for.
+        value would change with the rows to predict for; and for one name that stands for a
+        function and for a column.
     """
     tree, _ = _tree(expr)
+    calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and node not in calls and node.id in map(_name, calls):
+            raise FormulaError(
+                f"{expr!r}: the column {node.id!r} hides the function {node.id}(); rename the "
+                "column in the frame"
+            )
     for node in ast.walk(tree):
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitXor):
             raise FormulaError(f"{expr!r}: '^' is exclusive or in Python; write ** for a power")

@@ -76,6 +76,16 @@ def test_the_callers_arrays_stay_theirs() -> None:
         ({"y": ["a"] * N}, ShapeError, "y: expected an array of float64"),
         ({"y": np.where(G == 3, np.nan, Y)}, DataError, "y: 10 values are missing or infinite"),
         ({"y": np.ones(N)}, DataError, "constant"),
+        (
+            {"y": Y[:, None]},
+            ShapeError,
+            r"N = 60, the rows of X; got \(60, 1\); use y.ravel\(\)",
+        ),
+        ({"y": np.stack([Y] * 3, 1)}, ShapeError, r"y: .* got \(60, 3\); use numpy.moveaxis"),
+        ({"y": np.ma.masked_greater(Y, Y[3])}, DataError, r"y: \d+ entries .* are masked"),
+        ({"X": np.ma.masked_equal(X, 1.0)}, DataError, "X: 60 entries .* are masked"),
+        ({"y": Y + 0j}, ShapeError, "y: expected real numbers, got complex128"),
+        ({"weights": Y + 0j}, ShapeError, "weights: expected real numbers"),
         ({"X": X[:5]}, ShapeError, "X: expected one row for each of the 60"),
         ({"X": X[None]}, ShapeError, "X: expected one row"),
         ({"X": X * np.inf}, DataError, "X: .* missing or infinite"),
@@ -94,6 +104,13 @@ def test_the_callers_arrays_stay_theirs() -> None:
         ({"terms": [("g", X, G, ["a"])]}, ShapeError, "names: expected 2 names"),
         ({"terms": [("g", X, Y)]}, DataError, "'g' is Float64; expected whole numbers"),
         ({"terms": [("g", X, [None] * 3 + [1] * (N - 3))]}, DataError, "3 labels are missing"),
+        (
+            {"terms": [("g", X, np.ma.masked_equal(G, 2))]},
+            DataError,
+            r"terms\[0\] on 'g': labels: 10 entries .* are masked",
+        ),
+        ({"terms": [("g", X, [1, "a"] * 30)]}, DataError, "one column; expected .*all text"),
+        ({"terms": [("g", X, np.array([1, "a"] * 30, object))]}, DataError, "all text"),
         ({"terms": [("g", X, np.ones(N, int))]}, DataError, "one level"),
         ({"terms": [("g", np.ones(N), np.arange(N))]}, DataError, "level of its own"),
         ({"terms": [("g", X, np.arange(N) // 2)]}, DataError, "2 x 30 levels"),
@@ -108,3 +125,8 @@ def test_wrong_arrays(change: dict[str, Any], kind: type[LmmkitError], words: st
     arguments: dict[str, Any] = {"y": Y, "X": X, "terms": [TERM]} | change
     with pytest.raises(kind, match=words):
         build_design_from_arrays(**arguments)
+
+
+def test_a_masked_array_without_masked_entries_is_an_array() -> None:
+    design = build_design_from_arrays(np.ma.masked_array(Y), X, [TERM])
+    np.testing.assert_array_equal(design.y, Y)

@@ -1,6 +1,7 @@
 """Designs from formulas: the columns, their names, and what is done with the rows."""
 
 import pickle
+import sys
 
 import numpy as np
 import polars as pl
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmmkit.design import build_design
+from lmmkit.errors import DataError
 from lmmkit.formula import parse_formula
 from lmmkit.records import FloatArray
 from tests.design.frames import N, mixed_frame
@@ -222,6 +224,45 @@ def test_a_pandas_frame_is_converted() -> None:
     numbers = FRAME.select("y", "x", "g")
     frame = pandas.DataFrame({name: numbers[name].to_numpy() for name in numbers.columns})
     assert build_design("y ~ x + (x | g)", frame) == build_design("y ~ x + (x | g)", FRAME)
+
+
+def test_pandas_columns_of_every_kind_need_no_pyarrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    pandas = pytest.importorskip("pandas")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    kinds = {"f": "category", "g": "Int64", "b": "boolean", "y": "Float64"}
+    frame = pandas.DataFrame(FRAME.select("y", "x", "f", "b", "g").to_dict(as_series=False))
+    text = frame.astype({"f": "object"})
+    for same in (frame, text, frame.astype(kinds), frame.astype({"f": "string"})):
+        for formula in ("y ~ x + f + b + (x | g)", "y ~ x + (1 | f)"):
+            ours, expected = build_design(formula, same), build_design(formula, FRAME)
+            np.testing.assert_array_equal(ours.X, expected.X)
+            np.testing.assert_array_equal(ours.terms[0].codes, expected.terms[0].codes)
+            assert ours.x_names == expected.x_names
+    gaps = frame.astype(kinds | {"g": "float"}).astype({"g": "Int64"})
+    gaps.loc[3, "f"] = gaps.loc[4, "g"] = gaps.loc[5, "b"] = None
+    gaps.loc[[5, 6], "x"] = np.nan
+    dropped = build_design("y ~ x + f + b + (x | g)", gaps).dropped
+    assert dropped.total == 4
+    assert dict(dropped.by_column) == {"x": 2, "f": 1, "b": 1, "g": 1}
+
+
+def test_a_pandas_categorical_keeps_its_order() -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(FRAME.select("y", "i", "g").to_dict(as_series=False))
+    levels = sorted(set(frame["i"]), reverse=True)
+    frame["i"] = pandas.Categorical(frame["i"], levels)
+    names = build_design("y ~ i + (1 | g)", frame).x_names
+    assert names == ("Intercept", *(f"i[T.{level}]" for level in levels[1:]))
+
+
+def test_pandas_columns_that_cannot_be_read() -> None:
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(DataError, match=r"pandas column 'f' \(object\) could not be read"):
+        build_design("y ~ f", pandas.DataFrame({"y": [1.0, 2.0], "f": ["a", 1]}))
+    with pytest.raises(DataError, match="two columns named 'y'"):
+        build_design("y ~ 1", pandas.DataFrame([[1.0, 2.0]], columns=["y", "y"]))
+    with pytest.raises(DataError, match="expected a frame, got a pandas Series"):
+        build_design("y ~ 1", pandas.Series([1.0, 2.0], name="y"))
 
 
 @pytest.mark.parametrize("dtype", [pl.Float32, pl.Decimal(10, 2), pl.Int16, pl.UInt64])

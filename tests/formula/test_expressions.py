@@ -26,3 +26,9 @@ def test_comprehension_variables_are_no_columns() -> None:
 def test_invalid_python() -> None:
     with pytest.raises(FormulaError, match="not a valid expression"):
         check_expression("log(x")
+
+
+def test_a_column_may_have_a_functions_name_where_it_is_not_called() -> None:
+    check_expression("exp(log)")
+    with pytest.raises(FormulaError, match="column 'log' hides the function"):
+        check_expression("exp(log) + log(x)")
