@@ -182,8 +182,10 @@ def _check_not_exact(design: Design, objective: Objective) -> None:
     """Refuse a response whose residual is rounding: the log-likelihood has no maximum there."""
     saturated = any(term.q * len(term.levels) >= design.n_obs for term in design.terms)
     outside = objective.patterns.outside
-    explained = np.linalg.lstsq(outside[:-1, :-1], outside[:-1, -1], rcond=None)[0]
-    residual = outside[-1, -1] - outside[-1, :-1] @ explained
+    residual = outside[-1, -1]
+    if outside[:-1, -1].any():
+        explained = np.linalg.lstsq(outside[:-1, :-1], outside[:-1, -1], rcond=None)[0]
+        residual = residual - outside[-1, :-1] @ explained
     weighted = design.y if design.weights is None else design.y * design.weights
     rounding = max(_ROUNDING * float(objective.moments.yy), _ROUNDING**2 * (design.y @ weighted))
     if not saturated and residual <= rounding:

@@ -14,6 +14,7 @@ FloatArray: TypeAlias = NDArray[np.floating[Any]]
 IntArray: TypeAlias = NDArray[np.int32]
 _T = TypeVar("_T")
 _SHOWN_IN_FULL = 24
+_SMALL = 10_000
 
 
 def adopt(array: NDArray[Any]) -> NDArray[Any]:
@@ -51,6 +52,8 @@ def frozen_array(value: ArrayLike, dtype: Any = np.float64) -> NDArray[Any]:
 
 
 def _all_finite(array: NDArray[Any]) -> bool:
+    if array.size < _SMALL:
+        return bool(np.isfinite(array).all())
     with np.errstate(over="ignore", invalid="ignore"):
         return bool(np.isfinite(array.sum())) or bool(np.isfinite(array).all())
 
@@ -133,6 +136,8 @@ def same(a: Any, b: Any) -> bool:
             and a.dtype == b.dtype
             and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
         )
+    if a is b:
+        return True
     if isinstance(a, pl.Series | pl.DataFrame) or isinstance(b, pl.Series | pl.DataFrame):
         return type(a) is type(b) and a.equals(b)
     if isinstance(a, float) and isinstance(b, float):

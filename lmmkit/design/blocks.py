@@ -1,5 +1,8 @@
 """Groups of rows that are independent of one another, stacked by size."""
 
+import attrs
+import polars as pl
+
 from lmmkit.records import (
     FloatArray,
     IntArray,
@@ -30,8 +33,8 @@ class GroupBlock:
         Positions of the rows in the design.
     weights : ndarray (g, n) or None
         Prior weights.
-    coding : str
-        A digest of the levels' labels, which says what the codes mean; empty where not known.
+    labels : tuple of polars.Series
+        What the codes mean, one series a random term; empty where not known.
     """
 
     y: FloatArray = float_array()
@@ -40,7 +43,7 @@ class GroupBlock:
     levels: tuple[IntArray, ...] = int_arrays(2)
     rows: IntArray = int_array(2)
     weights: FloatArray | None = optional_float_array(2, default=None)
-    coding: str = ""
+    labels: tuple[pl.Series, ...] = attrs.field(default=(), repr=False)
 
     def __attrs_post_init__(self) -> None:
         shape = self.X.shape[:2]

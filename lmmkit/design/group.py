@@ -25,7 +25,6 @@ def group(design: Design) -> tuple[GroupBlock, ...]:
     order = None if in_order else _stable_order(codes)
     starts = np.cumsum(counts) - counts
     y = design.y if design.offset is None else adopt(design.y - design.offset)
-    coding = _coding(design)
     blocks = []
     for size in np.unique(counts[counts > 0]):
         members = np.flatnonzero(counts == size)
@@ -36,7 +35,7 @@ def group(design: Design) -> tuple[GroupBlock, ...]:
             places = (starts[members][:, None] + np.arange(size)).ravel()
             rows = adopt(places.astype(np.int32) if order is None else order[places])
             take = rows
-        blocks.append(_block(design, y, (len(members), int(size)), rows, take, coding))
+        blocks.append(_block(design, y, (len(members), int(size)), rows, take))
     return tuple(blocks)
 
 
@@ -53,7 +52,6 @@ def _block(
     shape: tuple[int, int],
     rows: IntArray,
     take: IntArray | None,
-    coding: str,
 ) -> GroupBlock:
     def stack(array: NDArray[_Number], axis: int = 0) -> NDArray[_Number]:
         chosen = array if take is None else adopt(np.take(array, take, axis=axis))
@@ -67,14 +65,8 @@ def _block(
         levels=tuple(stack(term.codes) for term in design.terms),
         rows=rows.reshape(shape),
         weights=None if design.weights is None else stack(design.weights),
-        coding=coding,
+        labels=tuple(term.levels for term in design.terms),
     )
-
-
-def _coding(design: Design) -> str:
-    """A digest of the levels of each term, so that codes of different meaning do not add."""
-    levels = {id(term.levels): term.levels for term in design.terms}.values()
-    return " ".join(f"{len(series)}:{series.hash(0).sum()}" for series in levels)
 
 
 def _independent_groups(design: Design) -> tuple[IntArray, int]:

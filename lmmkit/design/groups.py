@@ -12,6 +12,7 @@ from lmmkit.errors import DataError
 from lmmkit.records import IntArray, adopt, record
 
 _LABEL = pl.String
+_SMALL = 4_096
 _LARGE = 300_000
 
 
@@ -27,6 +28,11 @@ def levels_and_codes(series: pl.Series) -> tuple[pl.Series, IntArray]:
         return dtype.categories.gather(used).alias(series.name), codes  # type: ignore[attr-defined]
     if kind_of(dtype) == "text":
         series = series.cast(_LABEL)
+        if len(series) < _SMALL:
+            values = series.to_list()
+            position = {value: i for i, value in enumerate(sorted(set(values)))}
+            codes = np.fromiter((position[value] for value in values), np.int32, len(values))
+            return pl.Series(series.name, list(position), dtype=_LABEL), codes
         if len(series) > _LARGE:
             counts = series.to_frame("level").group_by("level").agg(pl.len())
             levels = counts["level"].sort().alias(series.name)

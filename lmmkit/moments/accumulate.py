@@ -45,8 +45,8 @@ def cross_products(
             "cross_products: expected blocks of one model, got blocks of different models, whose X "
             f"and Z have these numbers of columns: {sorted(shapes)}"
         )
-    codings = {block.coding for block in blocks}
-    if len(codings) > 1:
+    labels = blocks[0].labels
+    if not all(same(block.labels, labels) for block in blocks):
         raise DataError(
             "cross_products: expected blocks of one design, got blocks whose level codes mean "
             "different levels"
@@ -66,7 +66,7 @@ def cross_products(
         zy=np.concatenate([part.zy for part in parts], axis=-2),
         sizes=sizes,
         basis=basis,
-        coding=codings.pop(),
+        labels=labels,
     )
 
 

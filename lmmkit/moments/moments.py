@@ -1,6 +1,8 @@
 """The cross-products that the Gaussian likelihood needs; no row is left in them."""
 
+import attrs
 import numpy as np
+import polars as pl
 
 from lmmkit.errors import DataError
 from lmmkit.linalg import block_diagonal
@@ -44,7 +46,7 @@ class Moments:
     sizes : tuple of int
         Number of columns of each term; they sum to q.
     basis : Basis
-    coding : str
+    labels : tuple of polars.Series
         What the level codes mean, see :class:`~lmmkit.design.blocks.GroupBlock`.
     """
 
@@ -59,7 +61,7 @@ class Moments:
     zy: FloatArray = float_array()
     sizes: tuple[int, ...]
     basis: Basis
-    coding: str = ""
+    labels: tuple[pl.Series, ...] = attrs.field(default=(), repr=False)
 
     def __attrs_post_init__(self) -> None:
         m, q, p = len(self.levels), sum(self.sizes), len(self.xx)
@@ -80,7 +82,7 @@ class Moments:
                 f"moments of two different models do not add: X has {len(self.xx)} and "
                 f"{len(other.xx)} columns, the random terms {self.sizes} and {other.sizes}"
             )
-        if self.coding and other.coding and self.coding != other.coding:
+        if self.labels and other.labels and not same(self.labels, other.labels):
             raise DataError(
                 "moments of two codings of the grouping factor do not add: the same code means "
                 "another level; take both from blocks of one design, or build the designs with the "
@@ -100,7 +102,7 @@ class Moments:
             zy=np.concatenate([self.zy, other.zy], axis=-2),
             sizes=self.sizes,
             basis=self.basis,
-            coding=self.coding or other.coding,
+            labels=self.labels or other.labels,
         )
 
 
@@ -135,7 +137,7 @@ def merge_levels(
     zy: FloatArray,
     sizes: tuple[int, ...],
     basis: Basis,
-    coding: str = "",
+    labels: tuple[pl.Series, ...] = (),
 ) -> Moments:
     """Moments from pieces of levels in any order: the pieces of one level are summed."""
     if not (levels[1:] > levels[:-1]).all():
@@ -158,7 +160,7 @@ def merge_levels(
         zy=adopt(zy),
         sizes=sizes,
         basis=basis,
-        coding=coding,
+        labels=labels,
     )
 
 
@@ -194,5 +196,5 @@ def recombine(
         zy=zy @ z,
         sizes=sizes,
         basis=basis,
-        coding=moments.coding,
+        labels=moments.labels,
     )
