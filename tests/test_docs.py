@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import inspect
 import io
 import pkgutil
 import re
@@ -137,6 +138,27 @@ def test_the_reference_has_every_public_name_and_no_other(module: str) -> None:
 def test_the_reference_has_every_public_package() -> None:
     packages = {f"lmmkit.{m.name}" for m in pkgutil.iter_modules(lmmkit.__path__) if m.ispkg}
     assert {"lmmkit", "lmmkit.plot", *packages} == set(documented())
+
+
+_SIGNATURE = re.compile(r"^\| `(\w+)\((.*)\)` \|", re.MULTILINE)
+
+
+def test_the_reference_has_the_names_of_all_parameters() -> None:
+    parts = _SECTION.split((ROOT / "docs" / "reference.md").read_text(encoding="utf-8"))
+    for module, text in zip(parts[1::2], parts[2::2], strict=True):
+        for name, arguments in _SIGNATURE.findall(text):
+            function = getattr(importlib.import_module(module), name)
+            written = [
+                f"{p.name}=" if p.kind is p.KEYWORD_ONLY else str(p).partition(":")[0]
+                for p in inspect.signature(function).parameters.values()
+            ]
+            shown = [argument.strip() for argument in arguments.split(",") if argument]
+            assert shown == written, f"{module}.{name}"
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    site = (ROOT / ".mkdocs.yml").read_text(encoding="utf-8")
+    assert set(re.findall(r"[\w-]+\.md", site)) == {path.name for path in PAGES[1:]}
 
 
 def test_links_between_pages_lead_somewhere() -> None:

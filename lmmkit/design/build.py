@@ -36,7 +36,7 @@ def build_design(
     ----------
     formula : ModelFormula or str
     frame : polars.DataFrame
-        Or a LazyFrame, which is collected, or a mapping of columns.
+        Or a LazyFrame, which is collected, a mapping of columns, or a pandas frame.
     weights : str or array (rows of the frame), optional
         Prior weights, positive: the residual variance of a row is ``sigma2 / weight``.
     offset : str or array (rows of the frame), optional
