@@ -120,15 +120,16 @@ def kept_numbers(series: pl.Series, rows: IntArray) -> FloatArray:
 
 
 def keep_rows(
-    columns: Mapping[str, pl.Series], height: int, missing: str
+    columns: Mapping[str, pl.Series], height: int, missing: str, *, some: bool = True
 ) -> tuple[IntArray | None, DroppedRows]:
     """The positions of the rows without a missing value (None for all), and what was dropped.
 
-    Null and NaN are missing. Infinite numbers raise.
+    Null and NaN are missing. Infinite numbers raise, and so does a frame of which no row remains
+    unless ``some`` is False.
     """
     if missing not in ("drop", "raise"):
         raise ArgumentError(f"missing: expected 'drop' or 'raise', got {missing!r}")
-    if height == 0:
+    if height == 0 and some:
         raise DataError("the frame has no rows; a model needs data")
     lost = np.zeros(0, dtype=bool)
     counts = []
@@ -144,7 +145,7 @@ def keep_rows(
         raise DataError(
             f"missing values in {listing}; fill them, or drop the rows with missing='drop'"
         )
-    if lost.all():
+    if lost.all() and some:
         raise DataError(
             f"every row has a missing value: {listing}; fill them, or leave a column out"
         )

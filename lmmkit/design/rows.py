@@ -110,7 +110,9 @@ def design_rows(
         _check_kind(columns[name], kind_of(levels.dtype), "a grouping factor")
     shift = _offset(offset, fitted, frame)
     used = columns | dict([shift] if shift else [])
-    rows, dropped = keep_rows(used, frame.height, missing)
+    rows, dropped = keep_rows(used, frame.height, missing, some=False)
+    if frame.height == 0 or (rows is not None and not len(rows)):
+        return _no_rows(design, frame.height, dropped, random)
     if rows is None:
         rows = np.arange(frame.height, dtype=np.int32)
     else:
@@ -152,3 +154,15 @@ def _offset(offset: Any, fitted: Encoding, frame: pl.DataFrame) -> tuple[str, pl
             "(zeros leave it out)"
         )
     return side_column(fitted.offset if offset is None else offset, "offset", frame)
+
+
+def _no_rows(design: Design, height: int, dropped: DroppedRows, random: bool) -> DesignRows:
+    terms = design.terms if random else ()
+    return DesignRows(
+        n_rows=height,
+        X=np.zeros((0, len(design.x_names))),
+        Z=tuple(np.zeros((0, term.q)) for term in terms),
+        codes=tuple(np.zeros(0, dtype=np.int32) for _ in terms),
+        rows=np.zeros(0, dtype=np.int32),
+        dropped=dropped,
+    )

@@ -43,6 +43,10 @@ def parse_formula(text: str) -> ModelFormula:
         raise FormulaError(
             f"expected a formula as text, such as 'y ~ x + (x | g)', got {type(text).__name__}"
         )
+    if "%in%" in text:
+        raise FormulaError(
+            f"formula {text!r}: %in% has another meaning here than in R; write a:b for R's a %in% b"
+        )
     return _parse(text)
 
 

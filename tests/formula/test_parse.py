@@ -104,6 +104,7 @@ def test_the_same_text_gives_the_same_record() -> None:
         ("y ~ (1 | log(g))", r"got 'log\(g\)'; name a column"),
         ("y ~ (2 | g)", "the number 2 is no effect"),
         ("y ~ (1 | g | h)", r"two terms, '\(1 \| g\) \+ \(1 \| h\)'"),
+        ("y ~ x %in% g + (1 | g)", "write a:b"),
         ("y ~ (1 | a + b)", r"\(1 \| a\) \+ \(1 \| b\)"),
         ("y ~ (1 | a * b)", "only understood as nesting"),
         ("y ~ x - (1 | g)", "cannot be subtracted"),

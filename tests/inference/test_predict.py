@@ -143,6 +143,17 @@ def test_a_held_fixed_effect_adds_no_uncertainty() -> None:
     assert error[2] == pytest.approx(2.0 * error[1], rel=1e-8)
 
 
+@pytest.mark.parametrize("kind", ["conditional", "population"])
+@pytest.mark.parametrize("days", [[], [None], [None, None]])
+def test_rows_without_predictors_are_null_rows(kind: str, days: list[None]) -> None:
+    schema = {"Days": pl.Float64, "Subject": pl.String}
+    new = pl.DataFrame({"Days": days, "Subject": ["308"] * len(days)}, schema=schema)
+    table = predict(fit(_FORMULA, _frame()), new, kind=kind, std_error=True)
+    assert table["row"].to_list() == list(range(len(days)))
+    assert table["estimate"].to_list() == days
+    assert table["std_error"].to_list() == days
+
+
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
