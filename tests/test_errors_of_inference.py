@@ -91,7 +91,6 @@ CALLS: dict[str, tuple[Callable[[], Any], type[LmmkitError], str]] = {
     "a column of another kind": (
         lambda: predict(fitted(), FRAME.with_columns(Days=pl.lit("x"))), DataError, "'Days'.*Str",
     ),
-    "no rows": (lambda: predict(fitted(), FRAME.clear()), DataError, "no rows"),
     "half a point": (lambda: profile(fitted(), n_points=1.5), ArgumentError, "n_points.*1.5"),
     "points as text": (lambda: profile(fitted(), n_points="3"), ArgumentError, "n_points.*'3'"),
     "no simulations": (lambda: simulate(fitted(), 0, seed=1), ArgumentError, ">= 1, got 0"),
