@@ -54,7 +54,9 @@ def certify(objective: Objective, score: Score, status: Status) -> Certificate:
     information = fisher_information(objective, score)
     floor = _NO_INFORMATION * objective.degrees_of_freedom
     scale = np.maximum(np.diagonal(information), floor)
-    inertia = _inertia(-observed_hessian(objective, score), scale)
+    root = np.sqrt(scale)
+    curvature = -observed_hessian(objective, score) / np.outer(root, root)
+    inertia = count_signs(np.linalg.eigvalsh(curvature), _FLAT)
     solution = np.linalg.lstsq(information, score.score, rcond=1e-12)[0]
     distance = float(np.sqrt(max(float(score.score @ solution), 0.0)))
     if distance > _SCORE_BELOW and status is Status.CONVERGED:
@@ -72,11 +74,10 @@ def is_singular(factor: FloatArray) -> bool:
     return bool((values <= _ZERO * values.max(initial=1.0)).any())
 
 
-def _inertia(curvature: FloatArray, scale: FloatArray) -> tuple[int, int, int]:
-    root = np.sqrt(scale)
-    values = np.linalg.eigvalsh(curvature / np.outer(root, root))
+def count_signs(values: FloatArray, flat: float) -> tuple[int, int, int]:
+    """How many of ``values`` are above ``flat``, within it, and below ``-flat``."""
     return (
-        int((values > _FLAT).sum()),
-        int((np.abs(values) <= _FLAT).sum()),
-        int((values < -_FLAT).sum()),
+        int((values > flat).sum()),
+        int((np.abs(values) <= flat).sum()),
+        int((values < -flat).sum()),
     )

@@ -18,6 +18,7 @@ from lmmkit.likelihood.constraints import Hold
 from lmmkit.likelihood.objective import Objective
 from lmmkit.linalg import block_diagonal, psd_factor, vech
 from lmmkit.moments.basis import Basis, congruence
+from lmmkit.optimize.certificate import count_signs
 from lmmkit.optimize.step import Report, Status
 from lmmkit.parameters.checks import Layout
 from lmmkit.parameters.natural import NaturalParams
@@ -258,11 +259,7 @@ def _newton(problem: _Problem, x: FloatArray) -> tuple[FloatArray, float, tuple[
     direction = np.zeros(len(x))
     direction[free] = tangent @ step
     flat = 1e-7 * np.abs(values).max(initial=0.0)
-    inertia = (
-        int((values > flat).sum()),
-        int((np.abs(values) <= flat).sum()),
-        int((values < -flat).sum()),
-    )
+    inertia = count_signs(values, float(flat))
     return direction, float(np.sqrt(max(step @ slope, 0.0))), inertia
 
 
