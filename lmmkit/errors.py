@@ -41,5 +41,9 @@ class UnsupportedModelError(LmmkitError, NotImplementedError):
     """A well-formed model that this version does not fit."""
 
 
+class ModelSizeError(LmmkitError, MemoryError):
+    """The model would not fit into memory; said before the first iteration."""
+
+
 class MissingExtraError(LmmkitError, ImportError):
     """A function needs an optional dependency; the message names the extra that brings it."""

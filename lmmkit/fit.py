@@ -181,7 +181,7 @@ def fit_design(
 def _check_not_exact(design: Design, objective: Objective) -> None:
     """Refuse a response whose residual is rounding: the log-likelihood has no maximum there."""
     saturated = any(term.q * len(term.levels) >= design.n_obs for term in design.terms)
-    outside = objective.patterns.outside
+    outside = objective.system.first.outside
     residual = outside[-1, -1]
     if outside[:-1, -1].any():
         explained = np.linalg.lstsq(outside[:-1, :-1], outside[:-1, -1], rcond=None)[0]

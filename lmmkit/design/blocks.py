@@ -33,6 +33,8 @@ class GroupBlock:
         Positions of the rows in the design.
     weights : ndarray (g, n) or None
         Prior weights.
+    factors : tuple of tuple of int
+        Positions of the random terms on each grouping factor; by default all share one.
     labels : tuple of polars.Series
         What the codes mean, one series a random term; empty where not known.
     """
@@ -43,6 +45,11 @@ class GroupBlock:
     levels: tuple[IntArray, ...] = int_arrays(2)
     rows: IntArray = int_array(2)
     weights: FloatArray | None = optional_float_array(2, default=None)
+    factors: tuple[tuple[int, ...], ...] = attrs.field(
+        default=attrs.Factory(
+            lambda self: (tuple(range(len(self.Z))),) if self.Z else (), takes_self=True
+        )
+    )
     labels: tuple[pl.Series, ...] = attrs.field(default=(), repr=False)
 
     def __attrs_post_init__(self) -> None:

@@ -19,7 +19,8 @@ def group(design: Design) -> tuple[GroupBlock, ...]:
     design without random terms is one group. Inside a group rows keep the order of the frame.
     Rows that already come sorted by group in equal numbers are not copied.
     """
-    codes, n_groups = _independent_groups(design)
+    factors = grouping_factors(design)
+    codes, n_groups = _independent_groups(design, factors)
     counts = np.bincount(codes, minlength=n_groups)
     in_order = bool((codes[1:] >= codes[:-1]).all())
     order = None if in_order else _stable_order(codes)
@@ -35,7 +36,8 @@ def group(design: Design) -> tuple[GroupBlock, ...]:
             places = (starts[members][:, None] + np.arange(size)).ravel()
             rows = adopt(places.astype(np.int32) if order is None else order[places])
             take = rows
-        blocks.append(_block(design, y, (len(members), int(size)), rows, take))
+        shape = (len(members), int(size))
+        blocks.append(_block(design, factors, y, shape, rows, take))
     return tuple(blocks)
 
 
@@ -48,6 +50,7 @@ def _stable_order(codes: IntArray) -> IntArray:
 
 def _block(
     design: Design,
+    factors: tuple[tuple[int, ...], ...],
     y: FloatArray,
     shape: tuple[int, int],
     rows: IntArray,
@@ -65,15 +68,32 @@ def _block(
         levels=tuple(stack(term.codes) for term in design.terms),
         rows=rows.reshape(shape),
         weights=None if design.weights is None else stack(design.weights),
+        factors=factors,
         labels=tuple(term.levels for term in design.terms),
     )
 
 
-def _independent_groups(design: Design) -> tuple[IntArray, int]:
-    if not design.terms:
+def grouping_factors(design: Design) -> tuple[tuple[int, ...], ...]:
+    """Positions of the random terms on each grouping factor, in the order of the terms."""
+    found: list[list[int]] = []
+    for k, term in enumerate(design.terms):
+        for factor in found:
+            first = design.terms[factor[0]]
+            if first.group == term.group and np.array_equal(first.codes, term.codes):
+                factor.append(k)
+                break
+        else:
+            found.append([k])
+    return tuple(map(tuple, found))
+
+
+def _independent_groups(
+    design: Design, factors: tuple[tuple[int, ...], ...]
+) -> tuple[IntArray, int]:
+    if not factors:
         return np.zeros(design.n_obs, dtype=np.int32), 1
-    first, *others = design.terms
-    if all(np.array_equal(first.codes, term.codes) for term in others):
+    if len(factors) == 1:
+        first = design.terms[0]
         return first.codes, len(first.levels)
     return _connected_rows(design)
 

@@ -53,7 +53,7 @@ def maximize_lanes(
     max_iterations: int = 100,
 ) -> LaneMaxima:
     """The maximum of each lane near ``start`` (L, n + 1); sigma is where tau is 0."""
-    patterns = objective.patterns
+    patterns = objective.system.first
     width = max(1, patterns.inside.shape[-1] * patterns.inside.shape[-2] * sum(objective.sizes))
     step = max(1, _WORK // width)
     pieces = [

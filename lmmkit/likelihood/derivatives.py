@@ -20,10 +20,11 @@ from functools import cache
 
 import numpy as np
 
-from lmmkit.likelihood.grouped import GroupTerms
+from lmmkit.likelihood.coupled import inner_products, trace_products
+from lmmkit.likelihood.terms import Terms
 from lmmkit.linalg import duplication
 from lmmkit.parameters.packing import triangle_size
-from lmmkit.records import FloatArray, adopt, computed_array, record
+from lmmkit.records import FloatArray, IntArray, adopt, computed_array, record
 
 
 class Criterion(Enum):
@@ -72,31 +73,58 @@ class Point:
 
 
 @record
-class Pieces:
-    """What the derivatives at one point share; the last axis runs over patterns or groups.
+class FactorPieces:
+    """What the derivatives share of one grouping factor; the last axis runs over its levels.
 
     Attributes
     ----------
+    columns : ndarray (q,)
+        Which columns of D are the factor's effects.
     W : ndarray (..., q, q, P)
+        Of each level, or of each pattern.
     W_each : ndarray (..., q, q, K)
+        Of each level or stand-in.
     count : ndarray (P,)
     B : ndarray (..., q, p, K)
-        ``Z'V^-1X`` of each group or stand-in.
+        ``Z'V^-1X``.
     s : ndarray (..., q, K)
         ``Z'V^-1(y - X beta)``.
     leverage : ndarray (..., q, q, K) or None
         ``B C^-1 B'``; None under ML.
-    total : ndarray (..., q, q)
-        ``sum W [- sum B C^-1 B']``.
     """
 
+    columns: IntArray
     W: FloatArray = computed_array()
     W_each: FloatArray = computed_array()
     count: FloatArray = computed_array()
     B: FloatArray = computed_array()
     s: FloatArray = computed_array()
     leverage: FloatArray | None
+
+
+@record
+class Pieces:
+    """What the derivatives at one point share.
+
+    Attributes
+    ----------
+    factors : tuple of FactorPieces
+    terms : Terms
+    total : ndarray (..., q, q)
+        ``sum W [- sum B C^-1 B']``, block diagonal by factor.
+    squares : ndarray (..., q, q)
+        ``sum s s'``, block diagonal by factor.
+    """
+
+    factors: tuple[FactorPieces, ...]
+    terms: Terms
     total: FloatArray = computed_array()
+    squares: FloatArray = computed_array()
+
+    @property
+    def restricted(self) -> bool:
+        """Whether the criterion is REML."""
+        return self.factors[0].leverage is not None
 
 
 @record
@@ -127,22 +155,42 @@ class Quadratic:
         return matrix
 
 
-def pieces(point: Point, terms: GroupTerms, criterion: Criterion) -> Pieces:
+def pieces(point: Point, terms: Terms, criterion: Criterion) -> Pieces:
     """What :func:`gradient`, :func:`hessian` and :func:`information` are computed from."""
-    B = terms.projected[..., :-1, :]
-    fitted = np.einsum("...apk,...p->...ak", B, point.beta)
-    total = terms.W @ terms.count
-    leverage = None
-    if criterion is Criterion.REML:
-        leverage = _leverage(point.C, B)
-        total = total - leverage.sum(axis=-1)
-    s = terms.projected[..., -1, :] - fitted
-    return Pieces(terms.W, terms.W_each, terms.count, B, s, leverage, total)
+    factors, totals, squares = [], [], []
+    for factor in terms.factors:
+        projected, W = factor.terms.projected, factor.terms.W
+        B = projected[..., :-1, :]
+        s = projected[..., -1, :] - np.einsum("...apk,...p->...ak", B, point.beta)
+        total, leverage = W @ factor.terms.count, None
+        if criterion is Criterion.REML:
+            leverage = _leverage(point.C, B)
+            total = total - leverage.sum(axis=-1)
+        factors.append(
+            FactorPieces(
+                factor.columns, W, factor.terms.W_each, factor.terms.count, B, s, leverage
+            )
+        )
+        totals.append(total)
+        squares.append(s @ _t(s))
+    columns = [factor.columns for factor in factors]
+    return Pieces(tuple(factors), terms, _placed(totals, columns), _placed(squares, columns))
+
+
+def _placed(blocks: list[FloatArray], columns: list[IntArray]) -> FloatArray:
+    """One matrix (..., q, q) of the factors' blocks."""
+    if len(blocks) == 1:
+        return blocks[0]
+    q = sum(map(len, columns))
+    matrix = np.zeros((q, q))
+    for block, c in zip(blocks, columns, strict=True):
+        matrix[c[:, None], c] = block
+    return matrix
 
 
 def gradient_matrix(point: Point, parts: Pieces) -> FloatArray:
-    """G, the derivative of -2 loglik by D: shape (..., q, q)."""
-    return parts.total - (parts.s @ _t(parts.s)) / point.sigma2[..., None, None]
+    """G, the derivative of -2 loglik by D: shape (..., q, q), block diagonal by factor."""
+    return parts.total - parts.squares / point.sigma2[..., None, None]
 
 
 def gradient(point: Point, parts: Pieces, m: int, sizes: tuple[int, ...]) -> FloatArray:
@@ -157,22 +205,15 @@ def hessian(point: Point, parts: Pieces, m: int, sizes: tuple[int, ...]) -> Quad
     """Second derivative of loglik with respect to (beta, delta, sigma2)."""
     sigma2 = point.sigma2[..., None, None]
     across = directions(sizes)
-    s, B = parts.s, parts.B
-    outer = s[..., :, None, :] * s[..., None, :, :] / sigma2[..., None]
-    by_directions = _sandwich(parts.W * parts.count, parts.W, sizes)
-    if parts.leverage is not None:
-        outer = outer + parts.leverage
-        by_directions = by_directions + _determinant_part(point.C, B, sizes)
-    by_directions = by_directions - 2.0 * _sandwich(outer, parts.W_each, sizes)
-    q, p, groups = B.shape[-3:]
-    Bs = B.reshape(*B.shape[:-3], q * p, groups) @ _t(s)
-    beta_delta = np.moveaxis(Bs.reshape(*Bs.shape[:-2], q, p, q), -2, -3)
+    by_directions = _trace_part(parts, sizes) - 2.0 * _inner_part(point, parts, sizes, True)
+    if parts.restricted:
+        by_directions = by_directions + _determinant_part(point.C, parts, sizes)
     return Quadratic(
         beta_beta=-point.C / sigma2,
-        beta_delta=-(beta_delta.reshape(*Bs.shape[:-2], p, q * q) @ across) / sigma2,
+        beta_delta=-_beta_delta(parts, sizes) / sigma2,
         beta_sigma2=-point.gap / sigma2[..., 0] ** 2,
         delta_delta=0.5 * by_directions,
-        delta_sigma2=-0.5 * (_vec(s @ _t(s)) @ across) / sigma2[..., 0] ** 2,
+        delta_sigma2=-0.5 * (_vec(parts.squares) @ across) / sigma2[..., 0] ** 2,
         sigma2_sigma2=-0.5 * (2.0 * point.rss / point.sigma2 - m) / point.sigma2**2,
     )
 
@@ -181,12 +222,12 @@ def information(point: Point, parts: Pieces, m: int, sizes: tuple[int, ...]) -> 
     """Expected information of (beta, delta, sigma2)."""
     sigma2 = point.sigma2[..., None, None]
     across = directions(sizes)
-    by_directions = _sandwich(parts.W * parts.count, parts.W, sizes)
-    if parts.leverage is not None:
+    by_directions = _trace_part(parts, sizes)
+    if parts.restricted:
         by_directions = (
             by_directions
-            - 2.0 * _sandwich(parts.leverage, parts.W_each, sizes)
-            + _determinant_part(point.C, parts.B, sizes)
+            - 2.0 * _inner_part(point, parts, sizes, False)
+            + _determinant_part(point.C, parts, sizes)
         )
     return Quadratic(
         beta_beta=point.C / sigma2,
@@ -196,6 +237,85 @@ def information(point: Point, parts: Pieces, m: int, sizes: tuple[int, ...]) -> 
         delta_sigma2=0.5 * (_vec(parts.total) @ across) / sigma2[..., 0],
         sigma2_sigma2=0.5 * m / point.sigma2**2,
     )
+
+
+def average_information(
+    point: Point, parts: Pieces, m: int, sizes: tuple[int, ...]
+) -> Quadratic:
+    """Average of observed and expected information of (beta, delta, sigma2), at the best beta.
+
+    ``r'V^-1 (ZEZ') P (ZFZ') V^-1 r / (2 sigma2)`` for directions E, F of D: no traces. Where the
+    averaged terms agree only at an optimum, the observed ones are taken.
+    """
+    sigma2 = point.sigma2[..., None, None]
+    across = directions(sizes)
+    mixed = _beta_delta(parts, sizes)
+    residual = _inner_part(point, parts, sizes, True, leverage=False)
+    explained = _t(mixed) @ np.linalg.solve(point.C, mixed) / sigma2
+    return Quadratic(
+        beta_beta=point.C / sigma2,
+        beta_delta=np.zeros_like(mixed),
+        beta_sigma2=np.zeros_like(point.gap),
+        delta_delta=0.5 * (residual - explained),
+        delta_sigma2=0.5 * (_vec(parts.squares) @ across) / sigma2[..., 0] ** 2,
+        sigma2_sigma2=0.5 * point.rss / point.sigma2**3,
+    )
+
+
+def _trace_part(parts: Pieces, sizes: tuple[int, ...]) -> FloatArray:
+    """``sum tr(W E W F)`` over all pairs of levels, for all directions: shape (..., n, n)."""
+    if parts.terms.coupling is None:
+        (factor,) = parts.factors
+        return _sandwich(factor.W * factor.count, factor.W, sizes)
+    q = sum(sizes)
+    return trace_products(parts.terms, directions(sizes).reshape(q, q, -1))
+
+
+def _inner_part(
+    point: Point, parts: Pieces, sizes: tuple[int, ...], residual: bool, leverage: bool = True
+) -> FloatArray:
+    """``sum r'E W F r`` over the residuals' s / sigma and the columns of ``B C^-1/2``."""
+    if parts.terms.coupling is not None:
+        columns = _columns_of(point, parts, residual, leverage and parts.restricted)
+        return inner_products(parts.terms, columns, directions(sizes))
+    (factor,) = parts.factors
+    outer = np.zeros(()) if factor.leverage is None or not leverage else factor.leverage
+    if residual:
+        s = factor.s
+        squares = s[..., :, None, :] * s[..., None, :, :]
+        outer = outer + squares / point.sigma2[..., None, None, None]
+    return _sandwich(outer, factor.W_each, sizes)
+
+
+def _columns_of(
+    point: Point, parts: Pieces, residual: bool, leverage: bool
+) -> list[FloatArray]:
+    """Of each factor, ``s / sigma`` and ``B C^-1/2``: (q, r, m)."""
+    found = []
+    for factor in parts.factors:
+        columns = [factor.B[:, :0]]
+        if residual:
+            columns.append(factor.s[:, None] / np.sqrt(point.sigma2))
+        if leverage:
+            root = np.linalg.cholesky(np.linalg.inv(point.C))
+            columns.append(np.einsum("apk,pr->ark", factor.B, root))
+        found.append(np.concatenate(columns, axis=1))
+    return found
+
+
+def _beta_delta(parts: Pieces, sizes: tuple[int, ...]) -> FloatArray:
+    """``sum B'E s`` for all directions E: shape (..., p, n)."""
+    q = sum(sizes)
+    across = directions(sizes).reshape(q, q, -1)
+    total: FloatArray = np.zeros(())
+    for factor in parts.factors:
+        B, c = factor.B, factor.columns
+        own, p, groups = B.shape[-3:]
+        Bs = B.reshape(*B.shape[:-3], own * p, groups) @ _t(factor.s)
+        pairs = np.moveaxis(Bs.reshape(*Bs.shape[:-2], own, p, own), -2, -3)
+        block = across if len(c) == q else across[c[:, None], c]
+        total = total + pairs.reshape(*Bs.shape[:-2], p, own * own) @ block.reshape(own * own, -1)
+    return total
 
 
 def _leverage(C: FloatArray, B: FloatArray) -> FloatArray:
@@ -230,20 +350,34 @@ def _sandwich(R: FloatArray, W: FloatArray, sizes: tuple[int, ...]) -> FloatArra
     return result
 
 
-def _determinant_part(C: FloatArray, B: FloatArray, sizes: tuple[int, ...]) -> FloatArray:
+def _determinant_part(C: FloatArray, parts: Pieces, sizes: tuple[int, ...]) -> FloatArray:
     """``tr(C^-1 sum B'E B C^-1 sum B'F B)`` for all directions E, F: shape (..., n, n)."""
-    p, groups = B.shape[-2:]
-    lead = B.shape[:-3]
-    sums: list[FloatArray] = [np.zeros((*lead, p, p, 0))]
-    for rows, _ in _terms_of(sizes):
-        e = rows.stop - rows.start
-        flat = B[..., rows, :, :].reshape(*lead, e * p, groups)
-        pairs = np.einsum("...iajb->...abij", (flat @ _t(flat)).reshape(*lead, e, p, e, p))
-        sums.append(pairs.reshape(*lead, p, p, e * e) @ duplication(e))
-    by_direction = np.moveaxis(np.concatenate(sums, axis=-1), -1, -3)
-    solved = np.linalg.solve(C[..., None, :, :], by_direction)
+    p = C.shape[-1]
+    sums = np.zeros((*C.shape[:-2], p, p, directions(sizes).shape[1]))
+    for factor in parts.factors:
+        B = factor.B
+        lead = B.shape[:-3]
+        for rows, place in _terms_among(sizes, tuple(factor.columns.tolist())):
+            e = rows.stop - rows.start
+            flat = B[..., rows, :, :].reshape(*lead, e * p, B.shape[-1])
+            pairs = np.einsum("...iajb->...abij", (flat @ _t(flat)).reshape(*lead, e, p, e, p))
+            sums[..., place] = pairs.reshape(*lead, p, p, e * e) @ duplication(e)
+    solved = np.linalg.solve(C[..., None, :, :], np.moveaxis(sums, -1, -3))
     product: FloatArray = np.einsum("...iab,...jba->...ij", solved, solved)
     return product
+
+
+@cache
+def _terms_among(
+    sizes: tuple[int, ...], columns: tuple[int, ...]
+) -> tuple[tuple[slice, slice], ...]:
+    """As :func:`_terms_of`, of the terms that have ``columns``, and the rows among these."""
+    found = []
+    for rows, place in _terms_of(sizes):
+        if rows.start in columns:
+            start = columns.index(rows.start)
+            found.append((slice(start, start + rows.stop - rows.start), place))
+    return tuple(found)
 
 
 @cache

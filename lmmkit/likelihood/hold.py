@@ -10,9 +10,8 @@ from lmmkit.errors import ParameterError
 from lmmkit.likelihood.constraints import Hold
 from lmmkit.likelihood.held_values import read_held_values
 from lmmkit.likelihood.objective import Objective
-from lmmkit.linalg import block_diagonal
+from lmmkit.likelihood.system import system
 from lmmkit.moments.basis import Basis
-from lmmkit.moments.collapse import collapse
 from lmmkit.moments.moments import Moments, recombine
 from lmmkit.parameters.packing import triangle_size
 from lmmkit.records import FloatArray, evolve
@@ -61,7 +60,7 @@ def hold(objective: Objective, design: Design, fixed: Mapping[Any, Any]) -> Obje
     return evolve(
         objective,
         moments=moments,
-        patterns=objective.patterns if moments is objective.moments else collapse(moments),
+        system=objective.system if moments is objective.moments else system(moments),
         held_sigma2=values.sigma2,
         held=(*objective.held, *held),
     )
@@ -92,7 +91,7 @@ def _without_effects(moments: Moments, beta: Mapping[int, float]) -> Moments:
     origin[rows] = values
     free = np.setdiff1d(np.flatnonzero((old.x != 0).any(axis=1)), rows)
     basis = Basis(origin=origin, x=x, z=old.z, log_det_x=float(np.linalg.slogdet(x[free])[1]))
-    return recombine(moments, tangent, np.eye(sum(moments.sizes)), shift, moments.sizes, basis)
+    return recombine(moments, tangent, tuple(map(np.eye, moments.sizes)), shift, basis)
 
 
 def _without_variances(moments: Moments, zeros: set[tuple[int, int]]) -> Moments:
@@ -107,9 +106,8 @@ def _without_variances(moments: Moments, zeros: set[tuple[int, int]]) -> Moments
         z.append(kept)
         tangents.append(tangent)
     basis = evolve(old, z=tuple(z))
-    sizes = tuple(tangent.shape[1] for tangent in tangents)
     p = len(moments.xx)
-    return recombine(moments, np.eye(p), block_diagonal(tangents), np.zeros(p), sizes, basis)
+    return recombine(moments, np.eye(p), tuple(tangents), np.zeros(p), basis)
 
 
 def _null_space(rows: FloatArray) -> FloatArray:

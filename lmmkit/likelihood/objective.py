@@ -10,10 +10,11 @@ from lmmkit.likelihood import derivatives
 from lmmkit.likelihood.charts import Chart, Params, chart, curvature, matrices_of
 from lmmkit.likelihood.constraints import Hold
 from lmmkit.likelihood.derivatives import Criterion, Pieces, Point, directions
-from lmmkit.likelihood.grouped import Elimination, eliminate, group_terms
+from lmmkit.likelihood.elimination import Elimination, eliminate
+from lmmkit.likelihood.system import System, system
+from lmmkit.likelihood.terms import all_terms
 from lmmkit.linalg import vech
 from lmmkit.moments.basis import Basis
-from lmmkit.moments.collapse import Patterns, collapse
 from lmmkit.moments.moments import Moments
 from lmmkit.parameters.convert import to_profile
 from lmmkit.parameters.natural import NaturalParams
@@ -56,7 +57,8 @@ class Objective:
     Attributes
     ----------
     moments : Moments
-    patterns : Patterns
+    system : System
+        The moments in the order in which an evaluation eliminates the random effects.
     criterion : Criterion
     held_sigma2 : float or None
         A residual variance that is known: then it is not profiled.
@@ -65,7 +67,7 @@ class Objective:
     """
 
     moments: Moments
-    patterns: Patterns
+    system: System
     criterion: Criterion
     held_sigma2: float | None = None
     held: tuple[Hold, ...] = ()
@@ -190,7 +192,7 @@ class Objective:
         D is block diagonal by term. All is in standard coordinates; beta and sigma2 are profiled
         where they are None.
         """
-        done = eliminate(self.patterns, D)
+        done = eliminate(self.system, D)
         C = done.products[..., :-1, :-1]
         Xy = done.products[..., :-1, -1]
         yy = done.products[..., -1, -1]
@@ -219,8 +221,7 @@ class Objective:
 
     def pieces(self, place: Located) -> Pieces:
         """What the derivatives at ``place`` are computed from."""
-        terms = group_terms(self.patterns, place.elimination)
-        return derivatives.pieces(place.point, terms, self.criterion)
+        return derivatives.pieces(place.point, all_terms(place.elimination), self.criterion)
 
     def _across(self, where: Chart) -> FloatArray:
         """Jacobian of (beta, delta, sigma2) by (beta, matrices, sigma2) of the record."""
@@ -295,7 +296,7 @@ def _objective(moments: Moments, criterion: Criterion) -> Objective:
             f"{criterion.value}: expected Moments, such as cross_products(group(design)), got "
             f"{type(moments).__name__}"
         )
-    return Objective(moments, collapse(moments), criterion)
+    return Objective(moments, system(moments), criterion)
 
 
 def term_blocks(D: FloatArray, sizes: tuple[int, ...]) -> tuple[FloatArray, ...]:

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 import numpy as np
 
 from lmmkit.design.blocks import GroupBlock
-from lmmkit.errors import DataError, UnsupportedModelError
+from lmmkit.errors import DataError
 from lmmkit.linalg import block_diagonal
 from lmmkit.moments.basis import Basis, standard_basis
-from lmmkit.moments.moments import Moments, merge_levels
-from lmmkit.records import FloatArray, IntArray, record, same
+from lmmkit.moments.levels import level_moments, pair_moments, standard_rows
+from lmmkit.moments.moments import FactorMoments, Moments, PairMoments, merge_levels
+from lmmkit.records import FloatArray, record, same
 
 _ROWS_AT_A_TIME = 16_384
 _SMALL_GROUP = 64
@@ -27,11 +28,6 @@ def cross_products(
     basis : Basis, optional
         Standard coordinates; by default chosen from the blocks themselves. Moments in different
         bases add, so that this matters to precision in extreme cases only.
-
-    Raises
-    ------
-    UnsupportedModelError
-        Where the random terms have different grouping factors.
     """
     blocks = (blocks,) if isinstance(blocks, GroupBlock) else blocks
     blocks = tuple(blocks) if isinstance(blocks, Iterable) else ()
@@ -52,19 +48,23 @@ def cross_products(
             "different levels"
         )
     basis = standard_basis(blocks) if basis is None else basis
-    sizes = tuple(z.shape[2] for z in blocks[0].Z)
-    parts = [_of_block(block, basis) for block in blocks]
-    return merge_levels(
+    parts = (
+        [_of_groups(block, basis) for block in blocks]
+        if all(_groups_are_levels(block) for block in blocks)
+        else [_of_rows(blocks, basis)]
+    )
+    return Moments(
         n_obs=sum(block.rows.size for block in blocks),
         log_weights=sum(part.log_weights for part in parts),
         xx=sum((part.xx for part in parts[1:]), parts[0].xx),
         xy=sum((part.xy for part in parts[1:]), parts[0].xy),
         yy=sum((part.yy for part in parts[1:]), parts[0].yy),
-        levels=np.concatenate([part.levels for part in parts]),
-        zz=np.concatenate([part.zz for part in parts]),
-        zx=np.concatenate([part.zx for part in parts]),
-        zy=np.concatenate([part.zy for part in parts], axis=-2),
-        sizes=sizes,
+        factors=tuple(
+            merge_levels(list(pieces))
+            for pieces in zip(*(part.factors for part in parts), strict=True)
+        ),
+        pairs=parts[0].pairs,
+        sizes=tuple(z.shape[2] for z in blocks[0].Z),
         basis=basis,
         labels=labels,
     )
@@ -72,27 +72,39 @@ def cross_products(
 
 @record
 class _Sums:
-    """The moments of one block, its groups as pieces of levels."""
+    """The moments of some rows."""
 
     log_weights: float
     xx: FloatArray
     xy: FloatArray
     yy: FloatArray
-    levels: IntArray
-    zz: FloatArray
-    zx: FloatArray
-    zy: FloatArray
+    factors: tuple[FactorMoments, ...]
+    pairs: tuple[PairMoments, ...] = ()
 
 
-def _of_block(block: GroupBlock, basis: Basis) -> _Sums:
+def _groups_are_levels(block: GroupBlock) -> bool:
+    """Whether the rows of a group are those of one level of the only grouping factor."""
+    return len(block.factors) <= 1 and all(codes.ndim == 2 for codes in block.levels)
+
+
+def _of_rows(blocks: tuple[GroupBlock, ...], basis: Basis) -> _Sums:
+    """Rows of any levels: sums by level and by pair of levels that meet in a row."""
+    rows = standard_rows(blocks, basis)
+    p = len(basis.x.T)
+    lead = blocks[0].y.shape[:-2]
+    cross = rows.outer.T @ rows.outer
+    return _Sums(
+        log_weights=rows.log_weights,
+        xx=cross[:p, :p],
+        xy=cross[p:, :p].reshape(*lead, p),
+        yy=np.diagonal(cross[p:, p:]).reshape(lead),
+        factors=level_moments(rows, p, lead),
+        pairs=pair_moments(rows),
+    )
+
+
+def _of_groups(block: GroupBlock, basis: Basis) -> _Sums:
     """Runs of groups small enough for the processor's cache, one product a group."""
-    if not all(np.array_equal(block.levels[0], other) for other in block.levels[1:]) or not all(
-        (codes == codes[:, :1]).all() for codes in block.levels[:1]
-    ):
-        raise UnsupportedModelError(
-            "the random terms have different grouping factors (crossed or nested); this version "
-            "fits models whose random terms share one grouping factor"
-        )
     n_groups, n = block.rows.shape
     p, lead = len(basis.x), block.y.shape[:-2]
     outer = p + math.prod(lead)
@@ -119,15 +131,16 @@ def _of_block(block: GroupBlock, basis: Basis) -> _Sums:
             zz[groups] = products[..., z_columns]
             zx[groups] = products[..., :p]
             zy[:, groups] = np.moveaxis(products[..., p:outer], -1, 0)
+    of_levels = [
+        FactorMoments(terms, block.levels[0][:, 0], zz, zx, zy.reshape(*lead, m, q))
+        for terms in block.factors
+    ]
     return _Sums(
         log_weights=log_weights,
         xx=cross[:p, :p],
         xy=cross[p:, :p].reshape(*lead, p),
         yy=np.diagonal(cross[p:, p:]).reshape(lead),
-        levels=block.levels[0][:, 0] if block.levels else np.zeros(0, dtype=np.int32),
-        zz=zz,
-        zx=zx,
-        zy=zy.reshape(*lead, m, q),
+        factors=tuple(of_levels),
     )
 
 

@@ -10,7 +10,7 @@ them.
 import numpy as np
 
 from lmmkit.linalg import gram, semidefinite_cholesky, solve_lower
-from lmmkit.moments.moments import Moments
+from lmmkit.moments.moments import FactorMoments, Moments
 from lmmkit.records import FloatArray, IntArray, adopt, float_array, int_array, record
 
 _FEW_MEMBERS = 2
@@ -47,21 +47,25 @@ class Patterns:
         return len(self.pattern) == len(self.count)
 
 
-def collapse(moments: Moments) -> Patterns:
-    """The patterns of ``moments``; equal patterns are found by exact equality of Z'Z."""
-    m, q, p = moments.zx.shape
-    by_group = np.empty((*moments.zy.shape[:-2], q, p + 1, m))
-    by_group[..., :p, :] = np.moveaxis(moments.zx, 0, -1)
-    by_group[..., p, :] = np.swapaxes(moments.zy, -1, -2)
-    first, pattern, count = _distinct(moments.zz)
-    factor = semidefinite_cholesky(np.ascontiguousarray(np.moveaxis(moments.zz[first], 0, -1)))
-    each = factor if len(first) == len(moments.zz) else factor[..., pattern]
+def collapse(moments: Moments, factor: FactorMoments, *, stand_ins: bool = True) -> Patterns:
+    """The patterns of one factor's levels; equal ones are found by exact equality of Z'Z.
+
+    Without stand-ins, the levels stay as they are: others' effects depend on which is which.
+    """
+    m, q, p = factor.zx.shape
+    by_group = np.empty((*factor.zy.shape[:-2], q, p + 1, m))
+    by_group[..., :p, :] = np.moveaxis(factor.zx, 0, -1)
+    by_group[..., p, :] = np.swapaxes(factor.zy, -1, -2)
+    first, pattern, count = _distinct(factor.zz)
+    root = semidefinite_cholesky(np.ascontiguousarray(np.moveaxis(factor.zz[first], 0, -1)))
+    each = root if len(first) == m else root[..., pattern]
     inside = solve_lower(each, by_group)
     total = _all_cross_products(moments)
     outside = _without_rounding(total - gram(inside, inside), total)
-    inside, pattern = _stand_ins(inside, pattern, count)
+    if stand_ins:
+        inside, pattern = _stand_ins(inside, pattern, count)
     return Patterns(
-        factor=adopt(factor),
+        factor=adopt(root),
         count=count,
         inside=adopt(inside),
         pattern=pattern,

@@ -11,12 +11,69 @@ from lmmkit.records import (
     FloatArray,
     IntArray,
     adopt,
+    evolve,
     float_array,
     int_array,
     record,
     require,
     same,
 )
+
+
+@record
+class FactorMoments:
+    """Sums over the rows of each level of one grouping factor.
+
+    Attributes
+    ----------
+    terms : tuple of int
+        Positions of the random terms on this factor; their columns stand side by side, q in all.
+    levels : ndarray (m,) of int32
+        Codes of the levels seen, ascending.
+    zz : ndarray (m, q, q)
+        Z'Z of each level.
+    zx : ndarray (m, q, p)
+    zy : ndarray (..., m, q)
+    """
+
+    terms: tuple[int, ...]
+    levels: IntArray = int_array(1)
+    zz: FloatArray = float_array(3)
+    zx: FloatArray = float_array(3)
+    zy: FloatArray = float_array()
+
+    def __attrs_post_init__(self) -> None:
+        m, q, _ = self.zz.shape
+        require(len(self.levels) == m, f"FactorMoments: {len(self.levels)} levels, zz of {m}")
+        require(
+            self.zx.shape[:2] == (m, q),
+            f"FactorMoments.zx: expected {(m, q)} first, got {self.zx.shape}",
+        )
+        require(
+            self.zy.shape[-2:] == (m, q),
+            f"FactorMoments.zy: expected {(m, q)} last, got {self.zy.shape}",
+        )
+
+
+@record
+class PairMoments:
+    """Z_k'Z_l of the pairs of levels of two factors that occur in one row, or of one factor.
+
+    Attributes
+    ----------
+    first, second : int
+        Positions of the factors; ``first <= second``. Where they are equal, rows load on several
+        levels of one factor, and each pair stands once, the smaller code first.
+    rows, columns : ndarray (n,) of int32
+        Codes of the levels of the first and the second factor, ascending by row, then column.
+    zz : ndarray (n, q_first, q_second)
+    """
+
+    first: int
+    second: int
+    rows: IntArray = int_array(1)
+    columns: IntArray = int_array(1)
+    zz: FloatArray = float_array(3)
 
 
 @record
@@ -37,14 +94,12 @@ class Moments:
         X'y.
     yy : ndarray (...)
         y'y.
-    levels : ndarray (m,) of int32
-        Codes of the levels seen, ascending.
-    zz : ndarray (m, q, q)
-        Z'Z of each level; the columns of all terms side by side.
-    zx : ndarray (m, q, p)
-    zy : ndarray (..., m, q)
+    factors : tuple of FactorMoments
+        One a grouping factor.
+    pairs : tuple of PairMoments
+        One a pair of factors; and one a factor on several levels of which a row loads.
     sizes : tuple of int
-        Number of columns of each term; they sum to q.
+        Number of columns of each term.
     basis : Basis
     labels : tuple of polars.Series
         What the level codes mean, see :class:`~lmmkit.design.blocks.GroupBlock`.
@@ -55,24 +110,32 @@ class Moments:
     xx: FloatArray = float_array(2)
     xy: FloatArray = float_array()
     yy: FloatArray = float_array()
-    levels: IntArray = int_array(1)
-    zz: FloatArray = float_array(3)
-    zx: FloatArray = float_array(3)
-    zy: FloatArray = float_array()
+    factors: tuple[FactorMoments, ...]
+    pairs: tuple[PairMoments, ...]
     sizes: tuple[int, ...]
     basis: Basis
     labels: tuple[pl.Series, ...] = attrs.field(default=(), repr=False)
 
     def __attrs_post_init__(self) -> None:
-        m, q, p = len(self.levels), sum(self.sizes), len(self.xx)
-        require(
-            self.zz.shape == (m, q, q), f"Moments.zz: expected {(m, q, q)}, got {self.zz.shape}"
-        )
-        require(
-            self.zx.shape == (m, q, p), f"Moments.zx: expected {(m, q, p)}, got {self.zx.shape}"
-        )
-        require(self.zy.shape[-2:] == (m, q), f"Moments.zy: expected {(m, q)}, got {self.zy.shape}")
+        p = len(self.xx)
         require(self.xy.shape[-1:] == (p,), f"Moments.xy: expected {(p,)}, got {self.xy.shape}")
+        placed = sorted(k for factor in self.factors for k in factor.terms)
+        require(
+            placed == list(range(len(self.sizes))),
+            f"Moments: {len(self.sizes)} terms, those of the factors are {placed}",
+        )
+        for factor in self.factors:
+            q = sum(self.sizes[k] for k in factor.terms)
+            require(
+                factor.zx.shape[1:] == (q, p),
+                f"Moments: expected {(q, p)} in zx of each level, got {factor.zx.shape[1:]}",
+            )
+
+    @property
+    def levels_of_terms(self) -> tuple[int, ...]:
+        """Number of levels of each term's factor."""
+        counts = {k: len(factor.levels) for factor in self.factors for k in factor.terms}
+        return tuple(counts[k] for k in range(len(self.sizes)))
 
     def __add__(self, other: "Moments") -> "Moments":
         if not isinstance(other, Moments):
@@ -82,6 +145,12 @@ class Moments:
                 f"moments of two different models do not add: X has {len(self.xx)} and "
                 f"{len(other.xx)} columns, the random terms {self.sizes} and {other.sizes}"
             )
+        if [f.terms for f in self.factors] != [f.terms for f in other.factors]:
+            raise DataError(
+                "moments of two different models do not add: their random terms share grouping "
+                f"factors as {[f.terms for f in self.factors]} and "
+                f"{[f.terms for f in other.factors]}"
+            )
         if self.labels and other.labels and not same(self.labels, other.labels):
             raise DataError(
                 "moments of two codings of the grouping factor do not add: the same code means "
@@ -90,56 +159,67 @@ class Moments:
             )
         if not same(self.basis, other.basis):
             other = change_basis(other, self.basis)
-        return merge_levels(
+        return Moments(
             n_obs=self.n_obs + other.n_obs,
             log_weights=self.log_weights + other.log_weights,
             xx=self.xx + other.xx,
             xy=self.xy + other.xy,
             yy=self.yy + other.yy,
-            levels=np.concatenate([self.levels, other.levels]),
-            zz=np.concatenate([self.zz, other.zz]),
-            zx=np.concatenate([self.zx, other.zx]),
-            zy=np.concatenate([self.zy, other.zy], axis=-2),
+            factors=tuple(
+                merge_levels([a, b]) for a, b in zip(self.factors, other.factors, strict=True)
+            ),
+            pairs=merge_pairs([*self.pairs, *other.pairs]),
             sizes=self.sizes,
             basis=self.basis,
             labels=self.labels or other.labels,
         )
 
 
-def empty_moments(sizes: tuple[int, ...], basis: Basis) -> Moments:
-    """The neutral element of addition."""
-    q, p, lead = sum(sizes), basis.x.shape[1], basis.origin.shape[:-1]
+def empty_moments(
+    sizes: tuple[int, ...], basis: Basis, factors: tuple[tuple[int, ...], ...] | None = None
+) -> Moments:
+    """The neutral element of addition.
+
+    Parameters
+    ----------
+    sizes : tuple of int
+        Number of columns of each term.
+    basis : Basis
+    factors : tuple of tuple of int, optional
+        The terms on each grouping factor; by default all share one.
+    """
+    p, lead = basis.x.shape[1], basis.origin.shape[:-1]
+    if factors is None:
+        factors = (tuple(range(len(sizes))),) if sizes else ()
+    widths = [sum(sizes[k] for k in terms) for terms in factors]
     return Moments(
         n_obs=0,
         log_weights=0.0,
         xx=np.zeros((p, p)),
         xy=np.zeros((*lead, p)),
         yy=np.zeros(lead),
-        levels=np.zeros(0, dtype=np.int32),
-        zz=np.zeros((0, q, q)),
-        zx=np.zeros((0, q, p)),
-        zy=np.zeros((*lead, 0, q)),
+        factors=tuple(
+            FactorMoments(
+                terms=terms,
+                levels=np.zeros(0, dtype=np.int32),
+                zz=np.zeros((0, q, q)),
+                zx=np.zeros((0, q, p)),
+                zy=np.zeros((*lead, 0, q)),
+            )
+            for terms, q in zip(factors, widths, strict=True)
+        ),
+        pairs=(),
         sizes=sizes,
         basis=basis,
     )
 
 
-def merge_levels(
-    *,
-    n_obs: int,
-    log_weights: float,
-    xx: FloatArray,
-    xy: FloatArray,
-    yy: FloatArray,
-    levels: IntArray,
-    zz: FloatArray,
-    zx: FloatArray,
-    zy: FloatArray,
-    sizes: tuple[int, ...],
-    basis: Basis,
-    labels: tuple[pl.Series, ...] = (),
-) -> Moments:
-    """Moments from pieces of levels in any order: the pieces of one level are summed."""
+def merge_levels(parts: list[FactorMoments]) -> FactorMoments:
+    """One factor's moments from pieces of its levels: the pieces of one level are summed."""
+    levels = np.concatenate([part.levels for part in parts])
+    zz = np.concatenate([part.zz for part in parts])
+    zx = np.concatenate([part.zx for part in parts])
+    zy = np.concatenate([part.zy for part in parts], axis=-2)
     if not (levels[1:] > levels[:-1]).all():
         order = np.argsort(levels, kind="stable")
         levels = levels[order]
@@ -148,53 +228,69 @@ def merge_levels(
         zz = np.add.reduceat(zz[order], first, axis=0)
         zx = np.add.reduceat(zx[order], first, axis=0)
         zy = np.add.reduceat(zy[..., order, :], first, axis=-2)
-    return Moments(
-        n_obs=n_obs,
-        log_weights=log_weights,
-        xx=xx,
-        xy=xy,
-        yy=yy,
-        levels=adopt(levels),
-        zz=adopt(zz),
-        zx=adopt(zx),
-        zy=adopt(zy),
-        sizes=sizes,
-        basis=basis,
-        labels=labels,
+    return FactorMoments(
+        terms=parts[0].terms, levels=adopt(levels), zz=adopt(zz), zx=adopt(zx), zy=adopt(zy)
     )
+
+
+def merge_pairs(parts: list[PairMoments]) -> tuple[PairMoments, ...]:
+    """One record a pair of factors; the pieces of one pair of levels are summed."""
+    merged = []
+    for first, second in sorted({(part.first, part.second) for part in parts}):
+        some = [part for part in parts if (part.first, part.second) == (first, second)]
+        rows = np.concatenate([part.rows for part in some])
+        columns = np.concatenate([part.columns for part in some])
+        zz = np.concatenate([part.zz for part in some])
+        keys = (rows.astype(np.int64) << 32) | columns
+        if not (keys[1:] > keys[:-1]).all():
+            order = np.argsort(keys, kind="stable")
+            keys = keys[order]
+            starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
+            rows, columns = rows[order][starts], columns[order][starts]
+            zz = np.add.reduceat(zz[order], starts, axis=0)
+        merged.append(PairMoments(first, second, adopt(rows), adopt(columns), adopt(zz)))
+    return tuple(merged)
 
 
 def change_basis(moments: Moments, basis: Basis) -> Moments:
     """The same data's moments in the standard coordinates of another basis."""
     old = moments.basis
     x = np.linalg.solve(old.x, basis.x)
-    z = block_diagonal([np.linalg.solve(a, b) for a, b in zip(old.z, basis.z, strict=True)])
-    return recombine(moments, x, z, old.standard_beta(basis.origin), moments.sizes, basis)
+    z = tuple(np.linalg.solve(a, b) for a, b in zip(old.z, basis.z, strict=True))
+    return recombine(moments, x, z, old.standard_beta(basis.origin), basis)
 
 
 def recombine(
     moments: Moments,
     x: FloatArray,
-    z: FloatArray,
+    z: tuple[FloatArray, ...],
     shift: FloatArray,
-    sizes: tuple[int, ...],
     basis: Basis,
 ) -> Moments:
-    """Moments of the columns ``X x`` and ``Z z``, and of the response ``y - X shift``."""
+    """Moments of the columns ``X x`` and ``Z_k z_k``, and of the response ``y - X shift``."""
     xy = moments.xy - shift @ moments.xx
     yy = moments.yy - (shift * (moments.xy + xy)).sum(axis=-1)
-    zy = moments.zy - np.einsum("mqp,...p->...mq", moments.zx, shift)
+    by_factor = [block_diagonal([z[k] for k in factor.terms]) for factor in moments.factors]
     return Moments(
         n_obs=moments.n_obs,
         log_weights=moments.log_weights,
         xx=x.T @ moments.xx @ x,
         xy=xy @ x,
         yy=yy,
-        levels=moments.levels,
-        zz=z.T @ moments.zz @ z,
-        zx=z.T @ moments.zx @ x,
-        zy=zy @ z,
-        sizes=sizes,
+        factors=tuple(
+            evolve(
+                factor,
+                zz=c.T @ factor.zz @ c,
+                zx=c.T @ factor.zx @ x,
+                zy=(factor.zy - np.einsum("mqp,...p->...mq", factor.zx, shift)) @ c,
+            )
+            for factor, c in zip(moments.factors, by_factor, strict=True)
+        ),
+        pairs=tuple(
+            evolve(pair, zz=by_factor[pair.first].T @ pair.zz @ by_factor[pair.second])
+            for pair in moments.pairs
+        ),
+        sizes=tuple(c.shape[1] for c in z),
         basis=basis,
         labels=moments.labels,
     )

@@ -54,9 +54,10 @@ def em(iterations: int | None = None) -> Step:
     def update(
         objective: Objective, params: SquareRootParams, state: EMState
     ) -> tuple[SquareRootParams, EMState, Report]:
-        n_levels = len(objective.moments.levels)
+        n_levels_of = objective.moments.levels_of_terms
         moved: list[FloatArray] = [np.zeros(0)]
-        for T, G in zip(state.score.value.factors, state.score.G, strict=True):
+        each = zip(state.score.value.factors, state.score.G, n_levels_of, strict=True)
+        for T, G, n_levels in each:
             inner = np.eye(len(T)) - T.T @ G @ T / n_levels
             moved.append(vech(T @ psd_factor(0.5 * (inner + inner.T))))
         score = differentiate(objective, evaluate(objective, np.concatenate(moved)))

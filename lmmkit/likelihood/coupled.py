@@ -1,0 +1,311 @@
+"""Second derivatives where several factors tie the levels together.
+
+``log|V|`` is a sum over the stages of the elimination, and what a stage leaves depends on its own D
+and, through S, on the D of the stages before. So first derivatives of S by the D of earlier stages
+are carried forward through the elimination, and second ones are contracted, where they arise, with
+K, the derivative of what follows by S (see :mod:`lmmkit.likelihood.terms`).
+"""
+
+from typing import Any
+
+import numpy as np
+
+from lmmkit.likelihood.elimination import Elimination, own
+from lmmkit.likelihood.sparse import (
+    Sparse,
+    block_diagonal,
+    by_effect,
+    by_level,
+    dense_blocks,
+    diagonal_blocks,
+    row_blocks,
+)
+from lmmkit.likelihood.system import Node
+from lmmkit.likelihood.terms import Coupling, Terms, block_of
+from lmmkit.linalg import solve_lower
+from lmmkit.records import FloatArray, IntArray
+
+Tangent = dict[tuple[int, int], Any]
+
+
+def trace_products(terms: Terms, across: FloatArray) -> FloatArray:
+    """``sum tr(W E W F)`` over all pairs of levels, for all directions E, F: shape (n, n).
+
+    Parameters
+    ----------
+    terms : Terms
+    across : ndarray (q, q, n)
+        The directions of D.
+    """
+    coupling, done = terms.coupling, terms.elimination
+    assert coupling is not None
+    total = np.zeros((across.shape[-1],) * 2)
+    tangents: dict[int, Tangent] = {}
+    for k in range(done.system.last):
+        node = done.system.nodes[k]
+        if not node.factors:
+            continue
+        mine = _directions(across, node.columns[0])
+        _own_part(total, coupling, k, mine)
+        _earlier_part(total, done, coupling, k, mine, tangents)
+        _carry(done, coupling, k, mine, tangents)
+    if done.dense is not None:
+        _dense_part(total, done, coupling, across, tangents)
+    return total
+
+
+def _directions(across: FloatArray, columns: IntArray) -> dict[int, FloatArray]:
+    """The directions that change D among ``columns``, from their positions."""
+    blocks = across[columns[:, None], columns]
+    return {e: blocks[..., e] for e in np.flatnonzero(blocks.any(axis=(0, 1))).tolist()}
+
+
+def _add(total: FloatArray, e: int, f: int, value: float) -> None:
+    total[e, f] += value
+    if e != f:
+        total[f, e] += value
+
+
+def _own_part(
+    total: FloatArray, coupling: Coupling, k: int, mine: dict[int, FloatArray]
+) -> None:
+    """Both directions of the stage's own D."""
+    W, below = coupling.W[k], coupling.below[k]
+    rest = W - 2.0 * below
+    for e, E in mine.items():
+        left = E @ W
+        for f, F in mine.items():
+            if f <= e:
+                _add(total, e, f, float(np.einsum("mij,jk,mki->", left, F, rest)))
+
+
+def _earlier_part(
+    total: FloatArray,
+    done: Elimination,
+    coupling: Coupling,
+    k: int,
+    mine: dict[int, FloatArray],
+    tangents: dict[int, Tangent],
+) -> None:
+    """One or both directions of the D of an earlier stage."""
+    if not tangents:
+        return
+    D = own(done.D, done.system.nodes[k])
+    q, C, W = len(D), coupling.C[k], coupling.W[k]
+    J = np.eye(q) - D @ W
+    K = J @ D
+    products = _times_inverse(C, coupling)
+    own_blocks, within, tied = {}, {}, {}
+    for e, S in tangents.items():
+        own_blocks[e] = S[k, k]
+        within[e] = {l: S[k, l] - _left(S[k, k] @ D, part) for l, part in C.items()}
+        tied[e] = sum(
+            (row_blocks(products[l], within[e][l], q) for l in C), np.zeros_like(W)
+        )
+        inner = np.swapaxes(J, 1, 2) @ own_blocks[e] @ J - 2.0 * tied[e] @ J
+        for f, F in mine.items():
+            _add(total, e, f, -float(np.einsum("mij,ji->", inner, F)))
+    for e in tangents:
+        onward = _times_inverse(within[e], coupling)
+        left = K @ own_blocks[e] @ K
+        for f in tangents:
+            if f > e:
+                continue
+            value = float(np.einsum("mij,mji->", left, own_blocks[f]))
+            for l in C:
+                value += 2.0 * float(
+                    np.einsum("mij,mji->", K, row_blocks(onward[l], within[f][l], q))
+                )
+            _add(total, e, f, value)
+
+
+def _times_inverse(rows: dict[int, Sparse], coupling: Coupling) -> dict[int, Any]:
+    """``rows K``."""
+    return {
+        l: sum(part @ block_of(coupling.inverse, j, l) for j, part in rows.items()) for l in rows
+    }
+
+
+def _left(blocks: FloatArray, part: Sparse) -> Sparse:
+    """A block diagonal matrix (m, q, q) times a sparse one."""
+    return block_diagonal(np.moveaxis(blocks, 0, -1)) @ part
+
+
+def _carry(
+    done: Elimination,
+    coupling: Coupling,
+    k: int,
+    mine: dict[int, FloatArray],
+    tangents: dict[int, Tangent],
+) -> None:
+    """Derivatives of what stage k leaves, in place of ``tangents``."""
+    C, m = coupling.C[k], len(coupling.W[k])
+    D = np.broadcast_to(own(done.D, done.system.nodes[k]), coupling.W[k].shape)
+    pairs = [(l, j) for l in C for j in C if j >= l]
+    onward = {l: _left(D, part) for l, part in C.items()}
+    for e, S in tangents.items():
+        within = {l: S[k, l] - _left(S[k, k], part) for l, part in onward.items()}
+        after = {key: block for key, block in S.items() if k not in key}
+        for l, j in pairs:
+            change = -(within[l].T @ onward[j]) - onward[l].T @ S[k, j]
+            after[l, j] = _kept(done, l, j, after.get((l, j)), change)
+        tangents[e] = after
+    for e, E in mine.items():
+        moved = {l: _left(np.broadcast_to(E, (m, *E.shape)), part) for l, part in C.items()}
+        tangents[e] = {(l, j): _kept(done, l, j, None, -(C[l].T @ moved[j])) for l, j in pairs}
+
+
+def _kept(done: Elimination, l: int, j: int, before: Any, change: Sparse) -> Any:
+    """A block of a tangent as the system keeps it."""
+    if l == j:
+        if l == done.system.last:
+            change = change.toarray()
+        else:
+            change = diagonal_blocks(change, len(done.system.nodes[l].columns[0]))
+    return change if before is None else before + change
+
+
+def _dense_part(
+    total: FloatArray,
+    done: Elimination,
+    coupling: Coupling,
+    across: FloatArray,
+    tangents: dict[int, Tangent],
+) -> None:
+    dense, last = done.dense, done.system.last
+    assert dense is not None
+    node, S, K = done.system.nodes[last], dense.S, coupling.inverse[last, last]
+    KS = K @ S
+    W = S - S @ KS
+    mine = [_directions(across, columns) for columns in node.columns]
+    solved = {e: K @ tangent[last, last] for e, tangent in tangents.items()}
+    for e, product in solved.items():
+        for f, other in solved.items():
+            if f <= e:
+                _add(total, e, f, float(np.einsum("ij,ji->", product, other)))
+        left = tangents[e][last, last] - S @ product
+        for k, directions in enumerate(mine):
+            q, rows = len(node.columns[k]), slice(node.starts[k], node.starts[k + 1])
+            inner = dense_blocks(left[rows, rows], q) - row_blocks(left[rows], KS.T[rows], q)
+            for f, F in directions.items():
+                _add(total, e, f, -float(np.einsum("mij,ji->", inner, F)))
+    for k in range(len(mine)):
+        for j in range(k + 1):
+            _block_part(total, _between(W, node, k, j), mine[k], mine[j])
+
+
+def _between(W: FloatArray, node: Node, k: int, j: int) -> FloatArray:
+    """The blocks of W between two factors' levels, ``(m_k m_j, q_k, q_j)``."""
+    q, r = len(node.columns[k]), len(node.columns[j])
+    rows, columns = (slice(node.starts[i], node.starts[i + 1]) for i in (k, j))
+    blocks = W[rows, columns].reshape(node.n_levels[k], q, node.n_levels[j], r)
+    return np.swapaxes(blocks, 1, 2).reshape(-1, q, r)
+
+
+def _block_part(
+    total: FloatArray,
+    blocks: FloatArray,
+    left: dict[int, FloatArray],
+    right: dict[int, FloatArray],
+) -> None:
+    """``sum tr(E W_ij F W_ij')``."""
+    n, q, r = blocks.shape
+    flat = blocks.reshape(n, q * r)
+    pairs = (flat.T @ flat).reshape(q, r, q, r)
+    for e, E in left.items():
+        for f, F in right.items():
+            value = float(np.einsum("ca,abcd,bd->", E, pairs, F))
+            if left is not right:
+                _add(total, e, f, value)
+            elif f <= e:
+                _add(total, e, f, value)
+
+
+def inner_products(
+    terms: Terms, columns: list[FloatArray], across: FloatArray
+) -> FloatArray:
+    """``sum_r r'E W F r`` for all directions E, F: shape (n, n).
+
+    Parameters
+    ----------
+    terms : Terms
+    columns : list of ndarray (q, r, m)
+        The vectors r of effects, by factor.
+    across : ndarray (q*q, n)
+        The directions of D.
+    """
+    system, n = terms.elimination.system, across.shape[-1]
+    q = int(np.sqrt(len(across)))
+    each = {factor.factor: k for k, factor in enumerate(terms.factors)}
+    moved = {}
+    for k, node in enumerate(system.nodes):
+        parts = [np.zeros((0, n * columns[0].shape[1]))]
+        for f, own_columns in zip(node.factors, node.columns, strict=True):
+            E = across.reshape(q, q, n)[own_columns[:, None], own_columns]
+            product = np.einsum("abe,brm->maer", E, columns[each[f]])
+            parts.append(product.reshape(-1, n * product.shape[-1]))
+        moved[k] = np.concatenate(parts)
+    total = np.zeros((n, n))
+    for k, product in weighted(terms, moved).items():
+        pairs = (moved[k].T @ product).reshape(n, -1, n, moved[k].shape[1] // n)
+        total += np.einsum("erfr->ef", pairs)
+    return total
+
+
+def weighted(terms: Terms, vectors: dict[int, FloatArray]) -> dict[int, FloatArray]:
+    """``Z'V^-1 Z v`` of effects ``v`` (m q, r), by stage of the elimination."""
+    done, coupling = terms.elimination, terms.coupling
+    assert coupling is not None
+    system = done.system
+    within = sum(
+        (part @ vectors[l] for l, part in system.inside.items()),
+        by_effect(_apply(system.first.factor[..., system.first.pattern], vectors[0], True)),
+    )
+    outer = {}
+    for l in system.outer:
+        outer[l] = sum(
+            _times(block_of(system.across, l, j), vectors[j])
+            for j in system.outer
+            if (l, j) in system.across or (j, l) in system.across
+        )
+    result = {}
+    for k, stage in enumerate(done.stages):
+        q = len(stage.patterns.factor)
+        if k:
+            root = stage.patterns.factor
+            within = by_effect(solve_lower(root, by_level(outer[k], q)))
+        root = stage.done.root[..., stage.patterns.pattern]
+        after = solve_lower(root, by_level(within, q))
+        Y = solve_lower(stage.done.root, np.swapaxes(stage.patterns.factor, 0, 1))
+        each = Y[..., stage.patterns.pattern]
+        result[k] = by_effect(np.einsum("kim,krm->irm", each, after))
+        for l, part in stage.solved.items():
+            outer[l] = outer[l] + part.T @ by_effect(after)
+            if k:
+                outer[l] = outer[l] - stage.inside[l].T @ within
+    modes = {}
+    if done.dense is not None:
+        modes[system.last] = coupling.inverse[system.last, system.last] @ outer[system.last]
+        result[system.last] = outer[system.last] - done.dense.S @ modes[system.last]
+    for k in reversed(range(system.last)):
+        for l, part in coupling.C[k].items():
+            result[k] = result[k] - part @ modes[l]
+        D = own(done.D, system.nodes[k])
+        q = len(D)
+        modes[k] = by_effect(np.einsum("ab,brm->arm", D, by_level(result[k], q)))
+    return result
+
+
+def _apply(blocks: FloatArray, effects: FloatArray, transposed: bool) -> FloatArray:
+    """Level by level, ``F v`` or ``F'v``: a stack."""
+    subscripts = "jim,jrm->irm" if transposed else "ijm,jrm->irm"
+    product: FloatArray = np.einsum(subscripts, blocks, by_level(effects, len(blocks)))
+    return product
+
+
+def _times(block: Any, effects: FloatArray) -> FloatArray:
+    if isinstance(block, np.ndarray) and block.ndim == 3:
+        q = block.shape[1]
+        return by_effect(_apply(np.moveaxis(block, 0, -1), effects, False))
+    product: FloatArray = block @ effects
+    return product

@@ -1,0 +1,187 @@
+"""Per-level W and ``Z'V^-1[X y]`` of every factor, from an elimination.
+
+A stage alone gives them for the effects eliminated up to it; what is eliminated later is taken
+off on the way back. With ``C_l = Z_k'V_k^-1 Z_l`` (V_k of the stages up to k) and ``K`` the
+matrix ``(D^-1 + S)^-1`` of all later stages,
+
+    Z_k'V^-1[X y] = Z_k'V_k^-1[X y] - sum_l C_l b_l,      W = W_k - C K C',
+
+where b are the modes. K is needed where C C' is not zero, which is where the elimination filled
+in (Takahashi's equations).
+"""
+
+from typing import Any
+
+import numpy as np
+
+from lmmkit.likelihood.elimination import Elimination, Stage, own, solve_triangular
+from lmmkit.likelihood.grouped import GroupTerms, group_terms
+from lmmkit.likelihood.sparse import (
+    Sparse,
+    block_diagonal,
+    by_effect,
+    by_level,
+    dense_blocks,
+    row_blocks,
+    sampled,
+)
+from lmmkit.likelihood.system import Node
+from lmmkit.linalg import cholesky, psd_factor, solve_lower
+from lmmkit.records import FloatArray, IntArray, computed_array, record
+
+
+@record
+class FactorTerms:
+    """What every derivative is made of, for one grouping factor.
+
+    Attributes
+    ----------
+    factor : int
+        Position of the factor; -1 where there is none.
+    columns : ndarray (q,)
+        Which columns of D are its effects.
+    terms : GroupTerms
+        Over the factor's levels, or the patterns and stand-ins of the only factor.
+    """
+
+    factor: int
+    columns: IntArray
+    terms: GroupTerms
+
+
+@record
+class Coupling:
+    """What ties the stages together: for second derivatives and for solving.
+
+    Attributes
+    ----------
+    C : tuple of dict
+        Of each stage of the chain, ``C_l`` of the later ones, sparse.
+    W : tuple of ndarray (m, q, q)
+        Of each stage of the chain, ``Z_k'V_k^-1 Z_k``.
+    below : tuple of ndarray (m, q, q)
+        ``C K C'``.
+    inverse : dict
+        K: sparse blocks of later stages, dense where both are the last.
+    """
+
+    C: tuple[dict[int, Sparse], ...]
+    W: tuple[FloatArray, ...]
+    below: tuple[FloatArray, ...]
+    inverse: dict[tuple[int, int], Any]
+
+
+@record
+class Terms:
+    """:class:`FactorTerms` of every factor; the coupling where there are several."""
+
+    factors: tuple[FactorTerms, ...]
+    elimination: Elimination
+    coupling: Coupling | None
+
+
+def all_terms(elimination: Elimination) -> Terms:
+    """The terms after :func:`~lmmkit.likelihood.elimination.eliminate`."""
+    system = elimination.system
+    local = [group_terms(stage.patterns, stage.done) for stage in elimination.stages]
+    if system.one_factor:
+        node = system.nodes[0]
+        columns = node.columns[0] if node.columns else np.zeros(0, dtype=np.int32)
+        return Terms((FactorTerms(0, columns, local[0]),), elimination, None)
+    inverse: dict[tuple[int, int], Any] = {}
+    modes: dict[int, FloatArray] = {}
+    factors = []
+    if elimination.dense is not None:
+        factors = _dense_terms(elimination, inverse, modes)
+    C, W, below = [], [], []
+    for k in reversed(range(system.last)):
+        stage, node = elimination.stages[k], system.nodes[k]
+        D = own(elimination.D, node)
+        C.append(_couplings(stage))
+        W.append(np.moveaxis(local[k].W_each, -1, 0))
+        below.append(_taken_off(k, C[-1], inverse, D, stage))
+        projected = local[k].projected
+        for l, part in C[-1].items():
+            projected = projected - by_level(part @ modes[l], len(D))
+        total = np.ascontiguousarray(np.moveaxis(W[-1] - below[-1], 0, -1))
+        modes[k] = by_effect(np.einsum("ab,brm->arm", D, projected))
+        if node.factors:
+            counts = np.ones(total.shape[-1])
+            terms = GroupTerms(total, total, projected, counts)
+            factors.append(FactorTerms(node.factors[0], node.columns[0], terms))
+    coupling = Coupling(tuple(C[::-1]), tuple(W[::-1]), tuple(below[::-1]), inverse)
+    return Terms(tuple(sorted(factors, key=lambda f: f.factor)), elimination, coupling)
+
+
+def _couplings(stage: Stage) -> dict[int, Sparse]:
+    """``C_l = F L^-T (L^-1 U_l)``."""
+    if not stage.solved:
+        return {}
+    Y = solve_lower(stage.done.root, np.swapaxes(stage.patterns.factor, 0, 1))
+    left = block_diagonal(np.swapaxes(Y, 0, 1)[..., stage.patterns.pattern])
+    return {l: left @ part for l, part in stage.solved.items()}
+
+
+def _taken_off(
+    k: int,
+    C: dict[int, Sparse],
+    inverse: dict[tuple[int, int], Any],
+    D: FloatArray,
+    stage: Stage,
+) -> FloatArray:
+    """``C K C'`` of each level; K's blocks of stage k go into ``inverse``."""
+    m, q = stage.patterns.inside.shape[-1], len(D)
+    below = np.zeros((m, q, q))
+    for l, part in C.items():
+        product = sum(other @ block_of(inverse, j, l) for j, other in C.items())
+        below += row_blocks(product, part, q)
+        if k:
+            inverse[k, l] = block_diagonal(np.broadcast_to(-D[..., None], (q, q, m))) @ sampled(
+                product, part
+            )
+    if k:
+        T = psd_factor(D)
+        S = np.einsum("ikm,jkm->ijm", stage.patterns.factor, stage.patterns.factor)
+        M = np.einsum("ki,klm,lj->ijm", T, S, T)
+        M[np.arange(q), np.arange(q)] += 1.0
+        half = solve_lower(cholesky(M), np.broadcast_to(T.T[..., None], S.shape))
+        own_part = np.einsum("kim,kjm->ijm", half, half)
+        inverse[k, k] = block_diagonal(own_part + np.einsum("ab,mbc,cd->adm", D, below, D))
+    return below
+
+
+def block_of(inverse: dict[tuple[int, int], Any], j: int, l: int) -> Any:
+    """Block (j, l) of a symmetric matrix whose upper blocks are there."""
+    return inverse[j, l] if (j, l) in inverse else inverse[l, j].T
+
+
+def _dense_terms(
+    elimination: Elimination,
+    inverse: dict[tuple[int, int], Any],
+    modes: dict[int, FloatArray],
+) -> list[FactorTerms]:
+    from scipy.linalg.lapack import dpotri
+
+    dense, last = elimination.dense, elimination.system.last
+    assert dense is not None
+    node: Node = elimination.system.nodes[last]
+    outer = dense.outer
+    half = np.asarray(dpotri(dense.root, lower=1)[0]).T
+    M_inverse = np.triu(half) + np.triu(half, 1).T
+    inverse[last, last] = (dense.T @ (dense.T @ M_inverse).T).T
+    modes[last] = inverse[last, last] @ outer
+    projected = outer - dense.S @ modes[last]
+    found = []
+    for k, columns in enumerate(node.columns):
+        q, rows = len(columns), slice(node.starts[k], node.starts[k + 1])
+        root = psd_factor(elimination.D[columns[:, None], columns])
+        if (np.diagonal(root) > 0).all():
+            with_root = row_blocks(dense.ST[rows], M_inverse[rows], q)
+            W = np.linalg.solve(root.T, np.swapaxes(with_root, 1, 2))
+        else:
+            half = solve_triangular(dense.root, dense.ST[rows].T).T
+            W = dense_blocks(dense.S[rows, rows], q) - row_blocks(half, half, q)
+        W = np.ascontiguousarray(np.moveaxis(W, 0, -1))
+        terms = GroupTerms(W, W, by_level(projected[rows], q), np.ones(node.n_levels[k]))
+        found.append(FactorTerms(node.factors[k], columns, terms))
+    return found
