@@ -31,7 +31,7 @@ def make_fit() -> Any:
 
 RECORDS: dict[str, Callable[[], Any]] = {
     "RandomTerm": lambda: design("weights and offset").terms[0],
-    "LevelCovariance": lambda: LevelCovariance(LEVELS, [[1.0, 0.0], [0.5, 2.0]]),
+    "LevelCovariance": lambda: LevelCovariance(LEVELS, np.array([[1.0, 0.0], [0.5, 2.0]])),
     "RandomTerm with a relation and loads": lambda: a_term(
         relation=LevelCovariance(LEVELS, np.eye(2)), codes=PAIRS, loads=LOADS
     ),
