@@ -11,6 +11,8 @@ import numpy as np
 
 from lmmkit.records import FloatArray, IntArray, adopt
 
+_FEW_ROWS = 7
+
 
 def cholesky(a: FloatArray) -> FloatArray:
     """Lower factors L of ``a = L L'``, shape (..., q, q, P); NaN where ``a`` is not positive."""
@@ -73,6 +75,11 @@ def gram(a: FloatArray, b: FloatArray) -> FloatArray:
     products: FloatArray = np.matmul(a, np.swapaxes(b, -1, -2))
     total: FloatArray = products.sum(axis=-3)
     return total
+
+
+def row_products(a: FloatArray) -> FloatArray:
+    """``a a'`` of a few long rows (k, N); the matrix product is slow at very few."""
+    return np.asarray(np.vecdot(a[:, None], a) if len(a) < _FEW_ROWS else a @ a.T)
 
 
 @cache

@@ -2,16 +2,19 @@
 
 import math
 from collections.abc import Iterable
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lmmkit.design.blocks import GroupBlock
 from lmmkit.errors import DataError, UnsupportedModelError
-from lmmkit.linalg import block_diagonal
+from lmmkit.linalg import block_diagonal, row_products
 from lmmkit.moments.basis import Basis, standard_basis
 from lmmkit.moments.moments import Moments, merge_levels
 from lmmkit.records import FloatArray, IntArray, record, same
 
+_Number = TypeVar("_Number", bound=np.number)
 _ROWS_AT_A_TIME = 16_384
 _SMALL_GROUP = 64
 
@@ -60,14 +63,18 @@ def cross_products(
         xx=sum((part.xx for part in parts[1:]), parts[0].xx),
         xy=sum((part.xy for part in parts[1:]), parts[0].xy),
         yy=sum((part.yy for part in parts[1:]), parts[0].yy),
-        levels=np.concatenate([part.levels for part in parts]),
-        zz=np.concatenate([part.zz for part in parts]),
-        zx=np.concatenate([part.zx for part in parts]),
-        zy=np.concatenate([part.zy for part in parts], axis=-2),
+        levels=_joined([part.levels for part in parts]),
+        zz=_joined([part.zz for part in parts]),
+        zx=_joined([part.zx for part in parts]),
+        zy=_joined([part.zy for part in parts], axis=-2),
         sizes=sizes,
         basis=basis,
         labels=labels,
     )
+
+
+def _joined(arrays: list[NDArray[_Number]], axis: int = 0) -> NDArray[_Number]:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=axis)
 
 
 @record
@@ -102,7 +109,8 @@ def _of_block(block: GroupBlock, basis: Basis) -> _Sums:
     q = sum(z.shape[2] for z in block.Z)
     m = n_groups if block.levels else 0
     cross, log_weights = np.zeros((outer, outer)), 0.0
-    zz, zx, zy = np.empty((m, q, q)), np.empty((m, q, p)), np.empty((outer - p, m, q))
+    zz, zy = np.empty((m, q, q)), np.empty((outer - p, m, q))
+    zx = zz if shared else np.empty((m, q, p))
     step = max(1, _ROWS_AT_A_TIME // n)
     small = n < _SMALL_GROUP
     for start in range(0, n_groups, step):
@@ -113,12 +121,13 @@ def _of_block(block: GroupBlock, basis: Basis) -> _Sums:
             weights = (weights.T if small else weights).ravel()
             log_weights += float(np.log(weights).sum())
             columns *= np.sqrt(weights)
-        cross += columns[:outer] @ columns[:outer].T
+        cross += row_products(columns[:outer])
         if m:
             products = _products(columns, z_columns, n, small)
             zz[groups] = products[..., z_columns]
-            zx[groups] = products[..., :p]
-            zy[:, groups] = np.moveaxis(products[..., p:outer], -1, 0)
+            if not shared:
+                zx[groups] = products[..., :p]
+            zy[:, groups] = products[..., p:outer].transpose(2, 0, 1)
     return _Sums(
         log_weights=log_weights,
         xx=cross[:p, :p],
@@ -154,9 +163,9 @@ def _columns(block: GroupBlock, groups: slice, shared: bool, small: bool) -> Flo
     """``[X y Z]`` of some groups, a row each, small groups innermost; Z left out if it is X."""
     X, y = block.X[groups], block.y[..., groups, :]
     y = y.reshape(math.prod(y.shape[:-2]), *X.shape[:2])
-    parts = [np.moveaxis(X, -1, 0), y]
+    parts = [X.transpose(2, 0, 1), y]
     if not shared:
-        parts += [np.moveaxis(z[groups], -1, 0) for z in block.Z]
+        parts += [z[groups].transpose(2, 0, 1) for z in block.Z]
     width, size = sum(map(len, parts)), X.shape[0] * X.shape[1]
     columns = np.empty((width, *(X.shape[1::-1] if small else X.shape[:2])))
     start = 0

@@ -7,13 +7,16 @@ the sum of ``vec(U) vec(U)'``, whose rank is at most q (p + 1): so many stand-in
 them.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
-from lmmkit.linalg import gram, semidefinite_cholesky, solve_lower
+from lmmkit.linalg import gram, semidefinite_cholesky, solve_lower, triangle
 from lmmkit.moments.moments import Moments
 from lmmkit.records import FloatArray, IntArray, adopt, float_array, int_array, record
 
 _FEW_MEMBERS = 2
+_GROUPS_AT_A_TIME = 8_192
 _INSIDE = 1e-13
 
 
@@ -50,15 +53,23 @@ class Patterns:
 def collapse(moments: Moments) -> Patterns:
     """The patterns of ``moments``; equal patterns are found by exact equality of Z'Z."""
     m, q, p = moments.zx.shape
-    by_group = np.empty((*moments.zy.shape[:-2], q, p + 1, m))
-    by_group[..., :p, :] = np.moveaxis(moments.zx, 0, -1)
-    by_group[..., p, :] = np.swapaxes(moments.zy, -1, -2)
+    lead = moments.zy.shape[:-2]
     first, pattern, count = _distinct(moments.zz)
-    factor = semidefinite_cholesky(np.ascontiguousarray(np.moveaxis(moments.zz[first], 0, -1)))
-    each = factor if len(first) == len(moments.zz) else factor[..., pattern]
-    inside = solve_lower(each, by_group)
+    factor = np.empty((q, q, len(first)))
+    for part in _chunks(len(first)):
+        members = part if len(first) == m else first[part]
+        factor[..., part] = semidefinite_cholesky(moments.zz[members].transpose(1, 2, 0).copy())
+    inside = np.empty((*lead, q, p + 1, m))
+    explained = np.zeros((*lead, p + 1, p + 1))
+    for part in _chunks(m):
+        products = np.empty((*lead, q, p + 1, part.stop - part.start))
+        products[..., :p, :] = moments.zx[part].transpose(1, 2, 0)
+        products[..., p, :] = np.swapaxes(moments.zy[..., part, :], -1, -2)
+        each = factor[..., part if len(first) == m else pattern[part]]
+        inside[..., part] = projected = solve_lower(each, products)
+        explained += gram(projected, projected)
     total = _all_cross_products(moments)
-    outside = _without_rounding(total - gram(inside, inside), total)
+    outside = _without_rounding(total - explained, total)
     inside, pattern = _stand_ins(inside, pattern, count)
     return Patterns(
         factor=adopt(factor),
@@ -67,6 +78,12 @@ def collapse(moments: Moments) -> Patterns:
         pattern=pattern,
         outside=outside,
     )
+
+
+def _chunks(m: int) -> Iterator[slice]:
+    """Runs of groups small enough for the processor's cache."""
+    for start in range(0, m, _GROUPS_AT_A_TIME):
+        yield slice(start, min(start + _GROUPS_AT_A_TIME, m))
 
 
 def _all_cross_products(moments: Moments) -> FloatArray:
@@ -91,7 +108,7 @@ def _without_rounding(outside: FloatArray, total: FloatArray) -> FloatArray:
 def _distinct(zz: FloatArray) -> tuple[IntArray, IntArray, FloatArray]:
     """First position, inverse and count of the distinct matrices of (m, q, q), by hashing."""
     m, q, _ = zz.shape
-    rows, columns = np.tril_indices(q)
+    rows, columns = triangle(q)
     entries = zz[:, rows, columns]
     irrational = np.sqrt(2.0 + np.arange(len(rows)))
     key = entries @ irrational
@@ -103,7 +120,7 @@ def _distinct(zz: FloatArray) -> tuple[IntArray, IntArray, FloatArray]:
     inverse = np.searchsorted(distinct, key).astype(np.int32)
     first = np.empty(len(distinct), dtype=np.int32)
     first[inverse[::-1]] = each[::-1]
-    if not np.array_equal(entries[first][inverse], entries):
+    if not np.array_equal(entries[first].take(inverse, axis=0), entries):
         return each, each, np.ones(m)
     return first, inverse, np.bincount(inverse).astype(np.float64)
 
