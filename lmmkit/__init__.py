@@ -4,10 +4,13 @@ from lmmkit import datasets
 from lmmkit.design import (
     Design,
     GroupBlock,
+    LevelCovariance,
     RandomTerm,
     build_design,
     build_design_from_arrays,
     group,
+    level_covariance,
+    level_precision,
 )
 from lmmkit.errors import LmmkitError
 from lmmkit.fit import Fit, fit, fit_design
@@ -59,6 +62,7 @@ __all__ = [
     "Design",
     "Fit",
     "GroupBlock",
+    "LevelCovariance",
     "LmmkitError",
     "ModelFormula",
     "Moments",
@@ -87,6 +91,8 @@ __all__ = [
     "group",
     "hold",
     "information_criteria",
+    "level_covariance",
+    "level_precision",
     "likelihood_ratio_test",
     "maximize",
     "ml",

@@ -9,7 +9,7 @@ import polars as pl
 
 from lmmkit.design import build_design, group
 from lmmkit.design.design import Design
-from lmmkit.errors import ArgumentError, DataError
+from lmmkit.errors import ArgumentError, DataError, UnsupportedModelError
 from lmmkit.formula.terms import ModelFormula
 from lmmkit.likelihood.derivatives import Criterion
 from lmmkit.likelihood.hold import hold
@@ -170,6 +170,12 @@ def fit_design(
         raise DataError(
             f"expected one response, got an array of shape {design.y.shape}: fit one at a time"
         )
+    for term in design.terms:
+        if term.relation is not None or term.loads is not None:
+            raise UnsupportedModelError(
+                f"the random term on {term.group!r} has a relation or loads; this version builds "
+                "such designs, but does not fit them"
+            )
     moments = cross_products(group(design))
     objective = restricted(moments) if reml else ml(moments)
     _check_not_exact(design, objective)

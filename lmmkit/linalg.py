@@ -11,6 +11,8 @@ import numpy as np
 
 from lmmkit.records import FloatArray, IntArray, adopt
 
+_FEW_ROWS = 7
+
 
 def cholesky(a: FloatArray) -> FloatArray:
     """Lower factors L of ``a = L L'``, shape (..., q, q, P); NaN where ``a`` is not positive."""
@@ -68,11 +70,21 @@ def solve_lower(factor: FloatArray, b: FloatArray) -> FloatArray:
     return solution
 
 
+def inverse_lower(factor: FloatArray) -> FloatArray:
+    """``L^-1`` of each of (q, q, P); rows whose diagonal element is zero are zero."""
+    return solve_lower(factor, np.broadcast_to(np.eye(len(factor))[..., None], factor.shape))
+
+
 def gram(a: FloatArray, b: FloatArray) -> FloatArray:
     """``sum over k, p of a[k, i, p] b[k, j, p]``: shape (..., i, j) from (..., k, i, P)."""
     products: FloatArray = np.matmul(a, np.swapaxes(b, -1, -2))
     total: FloatArray = products.sum(axis=-3)
     return total
+
+
+def row_products(a: FloatArray) -> FloatArray:
+    """``a a'`` of a few long rows (k, N); the matrix product is slow at very few."""
+    return np.asarray(np.vecdot(a[:, None], a) if len(a) < _FEW_ROWS else a @ a.T)
 
 
 @cache

@@ -102,6 +102,16 @@ def float_arrays(ndim: int | None = None) -> Any:
     )
 
 
+def optional_float_arrays(ndim: int | None = None, *, default: tuple[()]) -> Any:
+    """As :func:`float_arrays`, entries may be None."""
+    check = attrs.validators.optional(_checker(ndim, finite=True))
+    return attrs.field(
+        default=default,
+        converter=lambda values: tuple(v if v is None else frozen_array(v) for v in values),
+        validator=attrs.validators.deep_iterable(check),
+    )
+
+
 def int_arrays(ndim: int | None = None) -> Any:
     """A field that holds a tuple of read-only int32 arrays."""
     return attrs.field(
@@ -202,6 +212,7 @@ def _reduce(self: Any) -> tuple[Any, ...]:
         optional_float_array,
         int_array,
         float_arrays,
+        optional_float_arrays,
         int_arrays,
         computed_array,
     ),

@@ -11,13 +11,17 @@ import polars as pl
 import pytest
 
 from lmmkit import fit_design
-from lmmkit.design import Design, GroupBlock, RandomTerm, group
+from lmmkit.design import Design, GroupBlock, LevelCovariance, RandomTerm, group
 from lmmkit.errors import LmmkitError, ShapeError
 from lmmkit.likelihood import ml
 from lmmkit.moments import Basis, Moments, collapse, cross_products
 from lmmkit.parameters import Layout, NaturalParams, ProfileParams, SquareRootParams
 from lmmkit.records import adopt, evolve, frozen_array, same
 from tests.likelihood.cases import design
+
+Z, CODES, LEVELS = np.ones((3, 1)), np.array([0, 1, 1]), pl.Series(["a", "b"])
+PAIRS, LOADS = [[0, 1], [1, 1], [1, 0]], [[0.5, 0.5], [1.0, 0.0], [2.0, -1.0]]
+LOADS_BY_GROUP = np.ones((2, 3, 2))
 
 
 def make_fit() -> Any:
@@ -27,8 +31,15 @@ def make_fit() -> Any:
 
 RECORDS: dict[str, Callable[[], Any]] = {
     "RandomTerm": lambda: design("weights and offset").terms[0],
+    "LevelCovariance": lambda: LevelCovariance(LEVELS, np.array([[1.0, 0.0], [0.5, 2.0]])),
+    "RandomTerm with a relation and loads": lambda: a_term(
+        relation=LevelCovariance(LEVELS, np.eye(2)), codes=PAIRS, loads=LOADS
+    ),
     "Design": lambda: design("weights and offset"),
     "GroupBlock": lambda: group(design("weights and offset"))[0],
+    "GroupBlock with loads": lambda: a_block(
+        levels=(np.zeros((2, 3, 2)),), loads=(LOADS_BY_GROUP,)
+    ),
     "Basis": lambda: cross_products(group(design("unbalanced slope"))).basis,
     "Moments": lambda: cross_products(group(design("unbalanced slope"))),
     "Patterns": lambda: collapse(cross_products(group(design("balanced slope")))),
@@ -170,9 +181,6 @@ def test_adopt_takes_the_array_itself() -> None:
         adopted.flags.writeable = True
 
 
-Z, CODES, LEVELS = np.ones((3, 1)), np.array([0, 1, 1]), pl.Series(["a", "b"])
-
-
 def a_term(**changes: Any) -> RandomTerm:
     parts = {"group": "g", "names": ("one",), "Z": Z, "codes": CODES, "levels": LEVELS}
     return RandomTerm(**{**parts, **changes})
@@ -215,6 +223,15 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     ),
     (lambda: a_term(codes=[0, 1, 2]), "codes run from 0 to 2, but there are 2 levels"),
     (lambda: a_term(codes=[-1, 0, 1]), "codes run from -1 to 1"),
+    (lambda: a_term(codes=PAIRS), r"codes of shape \(3, 2\); expected one code a row, or loads"),
+    (lambda: a_term(loads=LOADS), r"loads of shape \(3, 2\), codes of shape \(3,\)"),
+    (lambda: a_term(codes=np.zeros((3, 0)), loads=np.zeros((3, 0))), r"expected \(rows, member"),
+    (lambda: a_term(codes=PAIRS, loads=[[np.nan, 1.0]] * 3), "RandomTerm.loads: expected finite"),
+    (lambda: a_term(codes=[[0, 2]] * 3, loads=LOADS), "codes run from 0 to 2"),
+    (
+        lambda: a_term(relation=LevelCovariance(LEVELS[::-1], np.eye(2))),
+        "the relation's levels are not the term's levels in the same order",
+    ),
     (lambda: a_term(Z="abc"), "expected an array of float64, got str"),
     (lambda: a_term(Z=[[1.0], [2.0, 3.0]]), "expected an array of float64, got list"),
     (lambda: a_design(y=1.0), "expected one response value a row, got a scalar"),
@@ -239,6 +256,9 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
         lambda: a_block(Z=(np.zeros((2, 2, 1)),)),
         r"X is \(2, 3\) groups x rows, another part \(2, 2\)",
     ),
+    (lambda: a_block(loads=(None, None)), "one entry of loads a random term"),
+    (lambda: a_block(loads=(LOADS_BY_GROUP,)), r"levels: expected shape \(2, 3, 2\), got \(2, 3\)"),
+    (lambda: a_block(levels=(np.zeros((2, 2)),)), r"levels: expected shape \(2, 3\), got \(2, 2\)"),
     (lambda: a_block(weights=np.ones((3, 2))), "another part"),
     (
         lambda: some_moments(zz=np.zeros((1, 1, 1))),

@@ -5,6 +5,8 @@ from lmmkit.design.blocks import GroupBlock
 from lmmkit.design.build import build_design
 from lmmkit.design.design import Design, DroppedRows, RandomTerm
 from lmmkit.design.group import group
+from lmmkit.design.known_covariance import level_covariance, level_precision
+from lmmkit.design.relation import LevelCovariance
 from lmmkit.design.rows import DesignRows, design_rows
 
 __all__ = [
@@ -12,9 +14,12 @@ __all__ = [
     "DesignRows",
     "DroppedRows",
     "GroupBlock",
+    "LevelCovariance",
     "RandomTerm",
     "build_design",
     "build_design_from_arrays",
     "design_rows",
     "group",
+    "level_covariance",
+    "level_precision",
 ]

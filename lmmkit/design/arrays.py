@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import ArrayLike
 
 from lmmkit.design.checks import (
@@ -15,7 +14,7 @@ from lmmkit.design.checks import (
     positive,
 )
 from lmmkit.design.design import Design, RandomTerm
-from lmmkit.design.groups import check_groupable, levels_and_codes
+from lmmkit.design.groups import label_series, levels_and_codes
 from lmmkit.design.rank import independent_columns
 from lmmkit.errors import DataError, ShapeError
 from lmmkit.records import FloatArray, adopt, frozen_array
@@ -112,32 +111,13 @@ def _term(position: int, term: Any, n: int) -> RandomTerm:
     if Z.shape[1] == 0:
         raise ShapeError(f"{where}: Z has no columns; a random term needs at least one")
     names = _names(f"{where}: names", given[0] if given else None, _default_names(Z, "z"))
-    series = _labels(where, group, labels)
+    series = label_series(f"{where}: labels", group, labels)
     if len(series) != n:
         raise ShapeError(f"{where}: expected {n} labels, one a row of y, got {len(series)}")
     if series.null_count():
         raise DataError(f"{where}: {series.null_count()} labels are missing; leave these rows out")
-    check_groupable(series)
     levels, codes = levels_and_codes(series)
     return RandomTerm(group, names, Z, adopt(codes), levels)
-
-
-def _labels(where: str, group: str, labels: Any) -> pl.Series:
-    check_unmasked(f"{where}: labels", labels)
-    try:
-        series = pl.Series(group, labels)
-    except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
-        raise _not_labels(where) from error
-    if series.dtype == pl.Object:
-        raise _not_labels(where)
-    return series
-
-
-def _not_labels(where: str) -> DataError:
-    return DataError(
-        f"{where}: the labels cannot be read as one column; expected one label a row, all of them "
-        "whole numbers, all text, all true/false or all dates"
-    )
 
 
 def _check_rows_last(y: FloatArray, X: FloatArray) -> None:

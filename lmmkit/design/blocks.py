@@ -3,6 +3,7 @@
 import attrs
 import polars as pl
 
+from lmmkit.design.relation import LevelCovariance
 from lmmkit.records import (
     FloatArray,
     IntArray,
@@ -11,6 +12,7 @@ from lmmkit.records import (
     int_array,
     int_arrays,
     optional_float_array,
+    optional_float_arrays,
     record,
     require,
 )
@@ -27,7 +29,7 @@ class GroupBlock:
     X : ndarray (g, n, p)
     Z : tuple of ndarray (g, n, q_k)
         One a random term.
-    levels : tuple of ndarray (g, n) of int32
+    levels : tuple of ndarray (g, n) of int32, or (g, n, r) with loads
         Level codes, one array a random term.
     rows : ndarray (g, n) of int32
         Positions of the rows in the design.
@@ -37,12 +39,17 @@ class GroupBlock:
         Positions of the random terms on each grouping factor; by default all share one.
     labels : tuple of polars.Series
         What the codes mean, one series a random term; empty where not known.
+    loads : tuple of ndarray (g, n, r) or None
+        The weights of the memberships, one entry a random term, None for a term whose rows have
+        one level each; empty when no term has loads. See :class:`~lmmkit.design.design.RandomTerm`.
+    relations : tuple of LevelCovariance or None
+        The known covariance between levels, one entry a random term; empty when there is none.
     """
 
     y: FloatArray = float_array()
     X: FloatArray = float_array(3)
     Z: tuple[FloatArray, ...] = float_arrays(3)
-    levels: tuple[IntArray, ...] = int_arrays(2)
+    levels: tuple[IntArray, ...] = int_arrays()
     rows: IntArray = int_array(2)
     weights: FloatArray | None = optional_float_array(2, default=None)
     factors: tuple[tuple[int, ...], ...] = attrs.field(
@@ -51,6 +58,8 @@ class GroupBlock:
         )
     )
     labels: tuple[pl.Series, ...] = attrs.field(default=(), repr=False)
+    loads: tuple[FloatArray | None, ...] = optional_float_arrays(3, default=())
+    relations: tuple[LevelCovariance | None, ...] = attrs.field(default=(), repr=False)
 
     def __attrs_post_init__(self) -> None:
         shape = self.X.shape[:2]
@@ -58,6 +67,14 @@ class GroupBlock:
             self.y.shape[-2:] == shape, f"GroupBlock: X is {shape} groups x rows, y {self.y.shape}"
         )
         require(len(self.Z) == len(self.levels), "GroupBlock: one Z and one levels a random term")
+        loads = self.loads or (None,) * len(self.levels)
+        require(len(loads) == len(self.levels), "GroupBlock: one entry of loads a random term")
+        for levels, load in zip(self.levels, loads, strict=True):
+            expected = shape if load is None else load.shape
+            require(
+                levels.shape == expected,
+                f"GroupBlock.levels: expected shape {expected}, got {levels.shape}",
+            )
         parts = [*self.Z, *self.levels, self.rows]
         if self.weights is not None:
             parts.append(self.weights)

@@ -6,6 +6,7 @@ import attrs
 import numpy as np
 import polars as pl
 
+from lmmkit.design.relation import LevelCovariance
 from lmmkit.formula.terms import ModelFormula
 from lmmkit.records import (
     FloatArray,
@@ -20,7 +21,12 @@ from lmmkit.records import (
 
 @record
 class RandomTerm:
-    """The columns and level codes of one random term: ``b[level] ~ N(0, Psi)``, rows ``Z b``.
+    """The columns and level codes of one random term.
+
+    Row n has the random part ``Z[n] @ b[codes[n]]``, or, where rows load on several levels
+    (multiple membership), ``sum_j loads[n, j] Z[n] @ b[codes[n, j]]``. The effects of a level are
+    ``b[level] ~ N(0, Psi)``, independent between levels, or with a relation K between the levels
+    ``b ~ N(0, K ⊗ Psi)``.
 
     Attributes
     ----------
@@ -29,23 +35,47 @@ class RandomTerm:
     names : tuple of str
         Names of the q effects, ``("Intercept", "Time")``.
     Z : ndarray (N, q)
-    codes : ndarray (N,) of int32
-        Position of each row's level in ``levels``.
+    codes : ndarray (N,) of int32, or (N, r) with loads
+        Position of each row's level, or levels, in ``levels``.
     levels : polars.Series (m,)
-        Labels of the levels, sorted; for ``a:b`` strings ``"a1:b1"``.
+        Labels of the levels, sorted; for ``a:b`` strings ``"a1:b1"``. With a relation all of its
+        levels in its order, also those without rows.
+    relation : LevelCovariance or None
+        The covariance K between the levels, its levels equal to ``levels``.
+    loads : ndarray (N, r) or None
+        The weight of each membership of each row, of any sign. Zero pads rows with fewer than r
+        memberships, the code is then that of another membership of the row. A row that names one
+        level twice loads on it with the sum.
     """
 
     group: str
     names: tuple[str, ...]
     Z: FloatArray = float_array(2)
-    codes: IntArray = int_array(1)
+    codes: IntArray = int_array()
     levels: pl.Series = attrs.field(validator=attrs.validators.instance_of(pl.Series))
+    relation: LevelCovariance | None = attrs.field(
+        default=None,
+        validator=attrs.validators.optional(attrs.validators.instance_of(LevelCovariance)),
+    )
+    loads: FloatArray | None = optional_float_array(2, default=None)
 
     def __attrs_post_init__(self) -> None:
         n, q = self.Z.shape
         where = f"random term ({' + '.join(self.names)} | {self.group})"
         require(q == len(self.names), f"{where}: {q} columns in Z, {len(self.names)} names")
         require(q > 0, f"{where}: a random term needs at least one column")
+        if self.loads is None:
+            require(
+                self.codes.ndim == 1,
+                f"{where}: codes of shape {self.codes.shape}; expected one code a row, or loads "
+                "of the same shape",
+            )
+        else:
+            require(
+                self.codes.shape == self.loads.shape and self.loads.shape[1] > 0,
+                f"{where}: loads of shape {self.loads.shape}, codes of shape {self.codes.shape}; "
+                "expected (rows, memberships) twice",
+            )
         require(len(self.codes) == n, f"{where}: Z has {n} rows, codes has {len(self.codes)}")
         if n:
             low, high = int(self.codes.min()), int(self.codes.max())
@@ -53,6 +83,11 @@ class RandomTerm:
                 low >= 0 and high < len(self.levels),
                 f"{where}: codes run from {low} to {high}, but there are {len(self.levels)} levels",
             )
+        require(
+            self.relation is None or self.relation.levels.equals(self.levels),
+            f"{where}: the relation's levels are not the term's levels in the same order; give "
+            "the relation to build_design as relations={group: ...}, which matches them",
+        )
 
     @property
     def q(self) -> int:
@@ -75,7 +110,8 @@ class DroppedRows:
 class Design:
     """Everything the model needs of the data, rows in the order of the frame.
 
-    ``y = offset + X beta + sum_k Z_k b_k[code_k] + eps``, ``eps ~ N(0, sigma2 / weights)``.
+    ``y = offset + X beta + sum_k Z_k b_k[code_k] + eps``, ``eps ~ N(0, sigma2 / weights)``;
+    terms with loads or a relation as in :class:`RandomTerm`.
 
     Attributes
     ----------

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from lmmkit.design.blocks import GroupBlock
 from lmmkit.design.design import Design
+from lmmkit.design.relation import LevelCovariance
 from lmmkit.records import FloatArray, IntArray, adopt
 
 _Number = TypeVar("_Number", bound=np.number)
@@ -15,9 +16,10 @@ _Number = TypeVar("_Number", bound=np.number)
 def group(design: Design) -> tuple[GroupBlock, ...]:
     """The blocks of a design: one a distinct number of rows in a group, the smallest first.
 
-    A group is a set of rows that share no level of any random term with the rows outside it; a
-    design without random terms is one group. Inside a group rows keep the order of the frame.
-    Rows that already come sorted by group in equal numbers are not copied.
+    A group is a set of rows that share no level of any random term with the rows outside it, and
+    whose levels no relation ties to theirs; a design without random terms is one group. Inside a
+    group rows keep the order of the frame. Rows that already come sorted by group in equal
+    numbers are not copied.
     """
     factors = grouping_factors(design)
     codes, n_groups = _independent_groups(design, factors)
@@ -70,6 +72,16 @@ def _block(
         weights=None if design.weights is None else stack(design.weights),
         factors=factors,
         labels=tuple(term.levels for term in design.terms),
+        loads=(
+            ()
+            if all(term.loads is None for term in design.terms)
+            else tuple(None if t.loads is None else stack(t.loads) for t in design.terms)
+        ),
+        relations=(
+            ()
+            if all(term.relation is None for term in design.terms)
+            else tuple(term.relation for term in design.terms)
+        ),
     )
 
 
@@ -92,24 +104,42 @@ def _independent_groups(
 ) -> tuple[IntArray, int]:
     if not factors:
         return np.zeros(design.n_obs, dtype=np.int32), 1
-    if len(factors) == 1:
+    plain = all(term.loads is None and term.relation is None for term in design.terms)
+    if plain and len(factors) == 1:
         first = design.terms[0]
         return first.codes, len(first.levels)
     return _connected_rows(design)
 
 
 def _connected_rows(design: Design) -> tuple[IntArray, int]:
-    """Components of the graph whose nodes are levels, joined where they meet in a row."""
+    """Components of the graph of levels, joined where they meet in a row or in a relation."""
+    sizes = [len(term.levels) for term in design.terms]
+    starts = np.cumsum([0, *sizes])
+    nodes = np.column_stack(
+        [term.codes + start for term, start in zip(design.terms, starts, strict=False)]
+    )
+    edges = [np.zeros((0, 2), dtype=nodes.dtype)]
+    edges += [nodes[:, [0, j]] for j in range(1, nodes.shape[1])]
+    edges += [
+        _tied_levels(term.relation) + start
+        for term, start in zip(design.terms, starts, strict=False)
+        if term.relation is not None
+    ]
+    n_components, label = _components(np.concatenate(edges), int(starts[-1]))
+    return label[nodes[:, 0]], n_components
+
+
+def _tied_levels(relation: LevelCovariance) -> NDArray[np.intp]:
+    """Each level with the first one of its component of K, which is that of the root."""
+    _, label = _components(np.argwhere(relation.root), len(relation.levels))
+    first = np.unique(label, return_index=True)[1]
+    return np.column_stack([np.arange(len(label)), first[label]])
+
+
+def _components(edges: NDArray[np.intp], n_nodes: int) -> tuple[int, IntArray]:
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    sizes = [len(term.levels) for term in design.terms]
-    starts = np.cumsum([0, *sizes])
-    nodes = [term.codes + start for term, start in zip(design.terms, starts, strict=False)]
-    head = np.concatenate([nodes[0]] * (len(nodes) - 1))
-    tail = np.concatenate(nodes[1:])
-    graph = coo_array(
-        (np.ones(len(head), dtype=np.int8), (head, tail)), shape=(starts[-1], starts[-1])
-    )
+    graph = coo_array((np.ones(len(edges), dtype=np.int8), edges.T), shape=(n_nodes, n_nodes))
     n_components, label = connected_components(graph, directed=False)
-    return label[nodes[0]].astype(np.int32), int(n_components)
+    return int(n_components), label.astype(np.int32)

@@ -1,12 +1,14 @@
 """Factors: the sorted levels of a column and the position of each row's level among them."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import attrs
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from lmmkit.design.checks import check_unmasked
 from lmmkit.design.frames import kind_of
 from lmmkit.errors import DataError
 from lmmkit.records import IntArray, adopt, record
@@ -74,6 +76,26 @@ def check_groupable(series: pl.Series) -> None:
     raise DataError(
         f"the grouping factor {series.name!r} is {dtype}; expected whole numbers of up to 64 bits, "
         f"text, true/false or dates; {advice}"
+    )
+
+
+def label_series(where: str, name: str, labels: Any) -> pl.Series:
+    """Labels given as a sequence, an array or a series, as a series that can be a factor."""
+    check_unmasked(where, labels)
+    try:
+        series = pl.Series(name, labels)
+    except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
+        raise _not_labels(where) from error
+    if series.dtype == pl.Object:
+        raise _not_labels(where)
+    check_groupable(series)
+    return series.cast(_LABEL) if series.dtype == pl.Categorical else series
+
+
+def _not_labels(where: str) -> DataError:
+    return DataError(
+        f"{where} cannot be read as one column; expected one label a row, all of them whole "
+        "numbers, all text, all true/false or all dates"
     )
 
 

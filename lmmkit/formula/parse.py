@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lmmkit.errors import FormulaError
 from lmmkit.formula.expressions import check_expression
+from lmmkit.formula.members import read_members
 from lmmkit.formula.terms import BarTerm, ModelFormula
 
 if TYPE_CHECKING:
@@ -23,6 +24,10 @@ def parse_formula(text: str) -> ModelFormula:
     ``I(x**2)``, ``log(x)``, ``poly(x, 2)``, ``bs(x, df=4)``, ``C(g, contr.sum)``, ```my column```.
     Random terms are ``(x | g)``, with an implicit intercept, ``(0 + x | g)`` without one,
     ``(x || g)`` with uncorrelated effects, ``(1 | a/b)`` for ``(1 | a) + (1 | a:b)``.
+    ``(x | mm(a, b))`` is multiple membership: a row belongs to the level in column ``a`` and to
+    that in column ``b``, which are levels of one factor. Its memberships load equally on the row
+    and sum to one; with ``mm(a, b, weights=(wa, wb))`` they load as the columns say, which are not
+    scaled to sum to one. A missing membership has the load zero.
     ``offset(x)`` adds ``x`` with coefficient one.
 
     Parameters
@@ -101,9 +106,9 @@ def _response(text: str, terms: "Sequence[Term]") -> str:
 def _bar_terms(part: "RandomPart") -> "Iterable[tuple[BarTerm, list[Term]]]":
     """The random terms that one parenthesis stands for, each with its effects."""
     effects = _effects(part)
-    for factors in _groups(part):
+    for group in _groups(part):
         for terms in [effects] if part.bar == "|" else [[term] for term in effects]:
-            yield BarTerm(effects=_join(terms), factors=factors), terms
+            yield BarTerm(_join(terms), *group), terms
 
 
 def _effects(part: "RandomPart") -> "list[Term]":
@@ -126,25 +131,35 @@ def _effects(part: "RandomPart") -> "list[Term]":
     return effects
 
 
-def _groups(part: "RandomPart") -> Iterable[tuple[str, ...]]:
-    """The grouping factors, each a tuple of columns; several only for ``a/b``."""
+def _groups(part: "RandomPart") -> Iterable[tuple[tuple[str, ...], bool, tuple[str, ...]]]:
+    """The factors, members and weights of each grouping factor; several only for ``a/b``."""
     previous: tuple[str, ...] = ()
     if not part.groups:
         raise FormulaError(f"{part!r}: there is no grouping factor to the right of the bar")
     for term in part.groups:
         for factor in term.factors:
-            if factor.eval_method.value != "lookup":
+            if factor.eval_method.value == "lookup":
+                continue
+            members = read_members(factor.expr) if factor.eval_method.value == "python" else None
+            if members is None:
                 raise FormulaError(
                     f"{part!r}: expected a column as grouping factor, got {factor.expr!r}; "
                     "name a column, or make one in the frame first"
                 )
+            if len(part.groups) > 1 or len(term.factors) > 1:
+                raise FormulaError(
+                    f"{part!r}: mm() cannot be combined with other grouping factors in one term; "
+                    "make columns of the combinations in the frame first"
+                )
+            yield members.columns, True, members.weights
+            return
         names = tuple(factor.expr for factor in term.factors)
         if not set(previous) < set(names):
             raise FormulaError(
                 f"{part!r}: several grouping factors in one term are only understood as nesting, "
                 "(1 | a/b); write one term for each: (1 | a) + (1 | b)"
             )
-        yield names
+        yield names, False, ()
         previous = names
 
 
@@ -152,7 +167,7 @@ def _distinct(random: "list[tuple[BarTerm, list[Term]]]") -> tuple[BarTerm, ...]
     seen = set()
     for bar, effects in random:
         for effect in effects:
-            key = (effect, frozenset(bar.factors))
+            key = (effect, frozenset(bar.factors), bar.members)
             if key in seen:
                 raise FormulaError(
                     f"the effect '{effect!r}' of {bar.group!r} stands in two random terms, so that "

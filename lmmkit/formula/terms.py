@@ -12,16 +12,23 @@ class BarTerm:
     effects : str
         The left of the bar as a formulaic right-hand side: ``"1 + Days"``, ``"0 + Machine"``.
     factors : tuple of str
-        The columns whose combination is the grouping factor: ``("batch", "cask")`` for ``a:b``.
+        The columns whose combination is the grouping factor: ``("batch", "cask")`` for ``a:b``;
+        for ``mm(a, b)`` the columns that each hold one membership.
+    members : bool
+        Whether the factors are memberships, all with levels of one kind.
+    weights : tuple of str
+        The columns of the memberships' loads, as many as factors, or none for equal loads.
     """
 
     effects: str
     factors: tuple[str, ...]
+    members: bool = False
+    weights: tuple[str, ...] = ()
 
     @property
     def group(self) -> str:
-        """The name of the grouping factor: ``"batch:cask"``."""
-        return ":".join(self.factors)
+        """The name of the grouping factor: ``"batch:cask"``, ``"mm(a, b)"``."""
+        return f"mm({', '.join(self.factors)})" if self.members else ":".join(self.factors)
 
 
 @record

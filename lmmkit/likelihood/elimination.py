@@ -17,7 +17,7 @@ import numpy as np
 from lmmkit.likelihood import grouped
 from lmmkit.likelihood.sparse import Sparse, block_diagonal, by_effect, by_level, plus
 from lmmkit.likelihood.system import Node, System
-from lmmkit.linalg import gram, psd_factor, semidefinite_cholesky, solve_lower
+from lmmkit.linalg import gram, inverse_lower, psd_factor, semidefinite_cholesky, solve_lower
 from lmmkit.moments.collapse import Patterns
 from lmmkit.records import FloatArray, computed_array, record
 
@@ -130,7 +130,7 @@ def _couple(
     if not stage.inside:
         return stage
     done = stage.done
-    inverse = solve_lower(done.root, np.eye(len(done.root))[..., None])
+    inverse = inverse_lower(done.root)
     root = block_diagonal(inverse[..., stage.patterns.pattern])
     solved = {l: root @ part for l, part in stage.inside.items()}
     within, after = by_effect(stage.patterns.inside), by_effect(done.inside)
@@ -158,7 +158,7 @@ def _factored(
     q, _, m = blocks.shape
     factor = semidefinite_cholesky(blocks)
     within = solve_lower(factor, by_level(outer[k], q))
-    root = block_diagonal(solve_lower(factor, np.eye(q)[..., None]))
+    root = block_diagonal(inverse_lower(factor))
     inside = {l: root @ part for (j, l), part in across.items() if j == k and l > k}
     patterns = Patterns(
         factor=factor,

@@ -13,8 +13,9 @@ def elimination_order(moments: Moments) -> tuple[tuple[int, ...], tuple[int, ...
     the levels of the others are factored together. Of the possible orders, the one with fewest
     effects remaining is taken.
     """
-    effects = [factor.zz.shape[0] * factor.zz.shape[1] for factor in moments.factors]
+    effects = [moments.n_levels(factor) * factor.zz.shape[1] for factor in moments.factors]
     tied = {pair.first for pair in moments.pairs if pair.first == pair.second}
+    tied |= {k for k, f in enumerate(moments.factors) if moments.relation(f) is not None}
     nested = _nestings(moments)
     free = [k for k in range(len(effects)) if k not in tied]
     by_size = sorted(free, key=lambda k: -effects[k])

@@ -16,9 +16,9 @@ from lmmkit.likelihood.sparse import (
     masked,
     plus,
 )
-from lmmkit.linalg import solve_lower
+from lmmkit.linalg import inverse_lower
 from lmmkit.moments.collapse import Patterns, collapse
-from lmmkit.moments.moments import FactorMoments, Moments
+from lmmkit.moments.moments import FactorMoments, Moments, PairMoments
 from lmmkit.records import FloatArray, IntArray, record
 
 _INSIDE = 1e-13
@@ -107,7 +107,7 @@ def system(moments: Moments) -> System:
         return System(nodes, first, {}, {}, {})
     across = _joined(moments, nodes)
     outer = {k: _outer(moments, nodes[k]) for k in later}
-    inverse = solve_lower(first.factor, np.eye(len(first.factor))[..., None])
+    inverse = inverse_lower(first.factor)
     root = block_diagonal(inverse[..., first.pattern])
     inside = {l: root @ across.pop((0, l)) for l in later if (0, l) in across}
     real = {}
@@ -131,7 +131,7 @@ def _node(moments: Moments, factors: tuple[int, ...]) -> Node:
         np.concatenate([np.arange(widths[k], widths[k + 1]) for k in moments.factors[f].terms])
         for f in factors
     )
-    return Node(factors, columns, tuple(len(moments.factors[f].levels) for f in factors))
+    return Node(factors, columns, tuple(moments.n_levels(moments.factors[f]) for f in factors))
 
 
 def _no_levels(moments: Moments) -> FactorMoments:
@@ -148,8 +148,20 @@ def _outer(moments: Moments, node: Node) -> FloatArray:
     for f in node.factors:
         factor = moments.factors[f]
         both = np.concatenate([factor.zx, factor.zy[..., None]], axis=-1)
+        root = _root_of(moments, f)
+        if root is not None:
+            both = np.einsum("lm,lqr->mqr", root, both)
         parts.append(both.reshape(-1, both.shape[-1]))
     return np.concatenate(parts)
+
+
+def _root_of(moments: Moments, f: int) -> FloatArray | None:
+    """Rows, for the levels seen, of the root of the known covariance between all levels.
+
+    With ``K = R R'``, the effects are ``(R x I) u`` of u independent between levels.
+    """
+    relation = moments.relation(moments.factors[f])
+    return None if relation is None else relation.root[moments.factors[f].levels]
 
 
 def _joined(moments: Moments, nodes: tuple[Node, ...]) -> dict[tuple[int, int], Any]:
@@ -161,33 +173,82 @@ def _joined(moments: Moments, nodes: tuple[Node, ...]) -> dict[tuple[int, int], 
     }
     last = len(nodes) - 1
     across: dict[tuple[int, int], Any] = {}
-
-    def put(a: int, b: int, i: IntArray, j: IntArray, blocks: FloatArray) -> None:
+    dense = np.zeros((nodes[last].starts[-1],) * 2)
+    if len(dense):
+        across[last, last] = dense
+    for a, b, block in _blocks(moments):
         (k, row), (l, column) = place[a], place[b]
-        shape = (nodes[k].starts[-1], nodes[l].starts[-1])
-        q, r = blocks.shape[1:]
-        part = from_blocks(row + i * q, column + j * r, blocks, shape)
+        if k > l:
+            (k, row), (l, column), block = (l, column), (k, row), block.T
         if k == l == last:
-            part = part.toarray()
-        across[k, l] = across[k, l] + part if (k, l) in across else part
-
-    for f, factor in enumerate(moments.factors):
-        k = place[f][0]
-        if 0 < k < last:
-            across[k, k] = factor.zz
-        elif k == last:
-            each = np.arange(len(factor.levels))
-            put(f, f, each, each, factor.zz)
-    for pair in moments.pairs:
-        a, b, blocks = pair.first, pair.second, pair.zz
-        i = np.searchsorted(moments.factors[a].levels, pair.rows)
-        j = np.searchsorted(moments.factors[b].levels, pair.columns)
-        if place[a][0] > place[b][0]:
-            a, b, i, j, blocks = b, a, j, i, np.swapaxes(blocks, 1, 2)
-        put(a, b, i, j, blocks)
-        if place[a][0] == place[b][0]:
-            put(b, a, j, i, np.swapaxes(blocks, 1, 2))
+            here = slice(row, row + block.shape[0]), slice(column, column + block.shape[1])
+            dense[here] += block if isinstance(block, np.ndarray) else block.toarray()
+            if row != column:
+                dense[here[::-1]] = dense[here].T
+        elif k == l:
+            across[k, k] = moments.factors[a].zz
+        elif l == last:
+            block = _shifted(block, column, nodes[last].starts[-1])
+            across[k, l] = across[k, l] + block if (k, l) in across else block
+        else:
+            across[k, l] = block
+    across.pop((0, 0), None)
     return across
+
+
+def _blocks(moments: Moments) -> list[tuple[int, int, Any]]:
+    """``Z_a'Z_b`` of the factors a <= b, sparse or dense."""
+    roots = [_root_of(moments, f) for f in range(len(moments.factors))]
+    found: list[tuple[int, int, Any]] = []
+    for f, factor in enumerate(moments.factors):
+        block = block_diagonal(np.ascontiguousarray(np.moveaxis(factor.zz, 0, -1)))
+        for pair in moments.pairs:
+            if pair.first == pair.second == f:
+                above = _pair_block(moments, pair)
+                block = block + above + above.T
+        found.append((f, f, _rotated(block, roots[f], roots[f], moments, f, f)))
+    for pair in moments.pairs:
+        a, b = pair.first, pair.second
+        if a != b:
+            block = _rotated(_pair_block(moments, pair), roots[a], roots[b], moments, a, b)
+            found.append((a, b, block))
+    return found
+
+
+def _pair_block(moments: Moments, pair: PairMoments) -> Sparse:
+    first, second = moments.factors[pair.first], moments.factors[pair.second]
+    q, r = pair.zz.shape[1:]
+    return from_blocks(
+        q * np.searchsorted(first.levels, pair.rows),
+        r * np.searchsorted(second.levels, pair.columns),
+        pair.zz,
+        (q * len(first.levels), r * len(second.levels)),
+    )
+
+
+def _rotated(
+    block: Any,
+    left: FloatArray | None,
+    right: FloatArray | None,
+    moments: Moments,
+    a: int,
+    b: int,
+) -> Any:
+    """A block of the effects in place of the levels', where covariances are known."""
+    if left is not None:
+        block = np.kron(left, np.eye(moments.factors[a].zz.shape[1])).T @ block
+    if right is not None:
+        block = block @ np.kron(right, np.eye(moments.factors[b].zz.shape[1]))
+    return block
+
+
+def _shifted(block: Any, start: int, width: int) -> Sparse:
+    """The columns of a block from ``start`` on, among ``width``."""
+    from scipy.sparse import coo_array
+
+    entries = coo_array(block)
+    places = (entries.coords[0], entries.coords[1] + start)
+    return coo_array((entries.data, places), shape=(block.shape[0], width)).tocsr()
 
 
 def _check_size(moments: Moments, dense: Node) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from lmmkit.design.blocks import GroupBlock
 from lmmkit.errors import DataError
-from lmmkit.linalg import block_diagonal
+from lmmkit.linalg import block_diagonal, row_products
 from lmmkit.moments.basis import Basis, standard_basis
 from lmmkit.moments.levels import level_moments, pair_moments, standard_rows
 from lmmkit.moments.moments import FactorMoments, Moments, PairMoments, merge_levels
@@ -67,6 +67,7 @@ def cross_products(
         sizes=tuple(z.shape[2] for z in blocks[0].Z),
         basis=basis,
         labels=labels,
+        relations=blocks[0].relations,
     )
 
 
@@ -84,7 +85,7 @@ class _Sums:
 
 def _groups_are_levels(block: GroupBlock) -> bool:
     """Whether the rows of a group are those of one level of the only grouping factor."""
-    return len(block.factors) <= 1 and all(codes.ndim == 2 for codes in block.levels)
+    return len(block.factors) <= 1 and not block.loads and not block.relations
 
 
 def _of_rows(blocks: tuple[GroupBlock, ...], basis: Basis) -> _Sums:
@@ -114,7 +115,8 @@ def _of_groups(block: GroupBlock, basis: Basis) -> _Sums:
     q = sum(z.shape[2] for z in block.Z)
     m = n_groups if block.levels else 0
     cross, log_weights = np.zeros((outer, outer)), 0.0
-    zz, zx, zy = np.empty((m, q, q)), np.empty((m, q, p)), np.empty((outer - p, m, q))
+    zz, zy = np.empty((m, q, q)), np.empty((outer - p, m, q))
+    zx = zz if shared else np.empty((m, q, p))
     step = max(1, _ROWS_AT_A_TIME // n)
     small = n < _SMALL_GROUP
     for start in range(0, n_groups, step):
@@ -125,12 +127,13 @@ def _of_groups(block: GroupBlock, basis: Basis) -> _Sums:
             weights = (weights.T if small else weights).ravel()
             log_weights += float(np.log(weights).sum())
             columns *= np.sqrt(weights)
-        cross += columns[:outer] @ columns[:outer].T
+        cross += row_products(columns[:outer])
         if m:
             products = _products(columns, z_columns, n, small)
             zz[groups] = products[..., z_columns]
-            zx[groups] = products[..., :p]
-            zy[:, groups] = np.moveaxis(products[..., p:outer], -1, 0)
+            if not shared:
+                zx[groups] = products[..., :p]
+            zy[:, groups] = products[..., p:outer].transpose(2, 0, 1)
     of_levels = [
         FactorMoments(terms, block.levels[0][:, 0], zz, zx, zy.reshape(*lead, m, q))
         for terms in block.factors
@@ -167,9 +170,9 @@ def _columns(block: GroupBlock, groups: slice, shared: bool, small: bool) -> Flo
     """``[X y Z]`` of some groups, a row each, small groups innermost; Z left out if it is X."""
     X, y = block.X[groups], block.y[..., groups, :]
     y = y.reshape(math.prod(y.shape[:-2]), *X.shape[:2])
-    parts = [np.moveaxis(X, -1, 0), y]
+    parts = [X.transpose(2, 0, 1), y]
     if not shared:
-        parts += [np.moveaxis(z[groups], -1, 0) for z in block.Z]
+        parts += [z[groups].transpose(2, 0, 1) for z in block.Z]
     width, size = sum(map(len, parts)), X.shape[0] * X.shape[1]
     columns = np.empty((width, *(X.shape[1::-1] if small else X.shape[:2])))
     start = 0

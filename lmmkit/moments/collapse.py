@@ -7,13 +7,16 @@ the sum of ``vec(U) vec(U)'``, whose rank is at most q (p + 1): so many stand-in
 them.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
-from lmmkit.linalg import gram, semidefinite_cholesky, solve_lower
+from lmmkit.linalg import gram, semidefinite_cholesky, solve_lower, triangle
 from lmmkit.moments.moments import FactorMoments, Moments
 from lmmkit.records import FloatArray, IntArray, adopt, float_array, int_array, record
 
 _FEW_MEMBERS = 2
+_GROUPS_AT_A_TIME = 8_192
 _INSIDE = 1e-13
 
 
@@ -53,15 +56,23 @@ def collapse(moments: Moments, factor: FactorMoments, *, stand_ins: bool = True)
     Without stand-ins, the levels stay as they are: others' effects depend on which is which.
     """
     m, q, p = factor.zx.shape
-    by_group = np.empty((*factor.zy.shape[:-2], q, p + 1, m))
-    by_group[..., :p, :] = np.moveaxis(factor.zx, 0, -1)
-    by_group[..., p, :] = np.swapaxes(factor.zy, -1, -2)
+    lead = factor.zy.shape[:-2]
     first, pattern, count = _distinct(factor.zz)
-    root = semidefinite_cholesky(np.ascontiguousarray(np.moveaxis(factor.zz[first], 0, -1)))
-    each = root if len(first) == m else root[..., pattern]
-    inside = solve_lower(each, by_group)
+    root = np.empty((q, q, len(first)))
+    for part in _chunks(len(first)):
+        members = part if len(first) == m else first[part]
+        root[..., part] = semidefinite_cholesky(factor.zz[members].transpose(1, 2, 0).copy())
+    inside = np.empty((*lead, q, p + 1, m))
+    explained = np.zeros((*lead, p + 1, p + 1))
+    for part in _chunks(m):
+        products = np.empty((*lead, q, p + 1, part.stop - part.start))
+        products[..., :p, :] = factor.zx[part].transpose(1, 2, 0)
+        products[..., p, :] = np.swapaxes(factor.zy[..., part, :], -1, -2)
+        each = root[..., part if len(first) == m else pattern[part]]
+        inside[..., part] = projected = solve_lower(each, products)
+        explained += gram(projected, projected)
     total = _all_cross_products(moments)
-    outside = _without_rounding(total - gram(inside, inside), total)
+    outside = _without_rounding(total - explained, total)
     if stand_ins:
         inside, pattern = _stand_ins(inside, pattern, count)
     return Patterns(
@@ -71,6 +82,12 @@ def collapse(moments: Moments, factor: FactorMoments, *, stand_ins: bool = True)
         pattern=pattern,
         outside=outside,
     )
+
+
+def _chunks(m: int) -> Iterator[slice]:
+    """Runs of groups small enough for the processor's cache."""
+    for start in range(0, m, _GROUPS_AT_A_TIME):
+        yield slice(start, min(start + _GROUPS_AT_A_TIME, m))
 
 
 def _all_cross_products(moments: Moments) -> FloatArray:
@@ -95,7 +112,7 @@ def _without_rounding(outside: FloatArray, total: FloatArray) -> FloatArray:
 def _distinct(zz: FloatArray) -> tuple[IntArray, IntArray, FloatArray]:
     """First position, inverse and count of the distinct matrices of (m, q, q), by hashing."""
     m, q, _ = zz.shape
-    rows, columns = np.tril_indices(q)
+    rows, columns = triangle(q)
     entries = zz[:, rows, columns]
     irrational = np.sqrt(2.0 + np.arange(len(rows)))
     key = entries @ irrational
@@ -107,7 +124,7 @@ def _distinct(zz: FloatArray) -> tuple[IntArray, IntArray, FloatArray]:
     inverse = np.searchsorted(distinct, key).astype(np.int32)
     first = np.empty(len(distinct), dtype=np.int32)
     first[inverse[::-1]] = each[::-1]
-    if not np.array_equal(entries[first][inverse], entries):
+    if not np.array_equal(entries[first].take(inverse, axis=0), entries):
         return each, each, np.ones(m)
     return first, inverse, np.bincount(inverse).astype(np.float64)
 

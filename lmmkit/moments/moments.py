@@ -1,9 +1,13 @@
 """The cross-products that the Gaussian likelihood needs; no row is left in them."""
 
+from typing import TypeVar
+
 import attrs
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
+from lmmkit.design.relation import LevelCovariance
 from lmmkit.errors import DataError
 from lmmkit.linalg import block_diagonal
 from lmmkit.moments.basis import Basis
@@ -18,6 +22,8 @@ from lmmkit.records import (
     require,
     same,
 )
+
+_Number = TypeVar("_Number", bound=np.number)
 
 
 @record
@@ -103,6 +109,8 @@ class Moments:
     basis : Basis
     labels : tuple of polars.Series
         What the level codes mean, see :class:`~lmmkit.design.blocks.GroupBlock`.
+    relations : tuple of LevelCovariance or None
+        The known covariance between the levels of each term; empty where there is none.
     """
 
     n_obs: int
@@ -115,6 +123,7 @@ class Moments:
     sizes: tuple[int, ...]
     basis: Basis
     labels: tuple[pl.Series, ...] = attrs.field(default=(), repr=False)
+    relations: tuple[LevelCovariance | None, ...] = attrs.field(default=(), repr=False)
 
     def __attrs_post_init__(self) -> None:
         p = len(self.xx)
@@ -131,10 +140,19 @@ class Moments:
                 f"Moments: expected {(q, p)} in zx of each level, got {factor.zx.shape[1:]}",
             )
 
+    def relation(self, factor: FactorMoments) -> LevelCovariance | None:
+        """The known covariance between the levels of a factor."""
+        return self.relations[factor.terms[0]] if self.relations else None
+
+    def n_levels(self, factor: FactorMoments) -> int:
+        """The levels seen, or those of the relation."""
+        relation = self.relation(factor)
+        return len(factor.levels) if relation is None else len(relation.levels)
+
     @property
     def levels_of_terms(self) -> tuple[int, ...]:
         """Number of levels of each term's factor."""
-        counts = {k: len(factor.levels) for factor in self.factors for k in factor.terms}
+        counts = {k: self.n_levels(factor) for factor in self.factors for k in factor.terms}
         return tuple(counts[k] for k in range(len(self.sizes)))
 
     def __add__(self, other: "Moments") -> "Moments":
@@ -157,6 +175,11 @@ class Moments:
                 "another level; take both from blocks of one design, or build the designs with the "
                 "same RandomTerm.levels"
             )
+        if self.n_obs and other.n_obs and not same(self.relations, other.relations):
+            raise DataError(
+                "moments of two different models do not add: the known covariances between the "
+                "levels of their random terms are not the same"
+            )
         if not same(self.basis, other.basis):
             other = change_basis(other, self.basis)
         return Moments(
@@ -172,6 +195,7 @@ class Moments:
             sizes=self.sizes,
             basis=self.basis,
             labels=self.labels or other.labels,
+            relations=self.relations or other.relations,
         )
 
 
@@ -216,10 +240,10 @@ def empty_moments(
 
 def merge_levels(parts: list[FactorMoments]) -> FactorMoments:
     """One factor's moments from pieces of its levels: the pieces of one level are summed."""
-    levels = np.concatenate([part.levels for part in parts])
-    zz = np.concatenate([part.zz for part in parts])
-    zx = np.concatenate([part.zx for part in parts])
-    zy = np.concatenate([part.zy for part in parts], axis=-2)
+    levels = _joined([part.levels for part in parts])
+    zz = _joined([part.zz for part in parts])
+    zx = _joined([part.zx for part in parts])
+    zy = _joined([part.zy for part in parts], axis=-2)
     if not (levels[1:] > levels[:-1]).all():
         order = np.argsort(levels, kind="stable")
         levels = levels[order]
@@ -231,6 +255,10 @@ def merge_levels(parts: list[FactorMoments]) -> FactorMoments:
     return FactorMoments(
         terms=parts[0].terms, levels=adopt(levels), zz=adopt(zz), zx=adopt(zx), zy=adopt(zy)
     )
+
+
+def _joined(arrays: list[NDArray[_Number]], axis: int = 0) -> NDArray[_Number]:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=axis)
 
 
 def merge_pairs(parts: list[PairMoments]) -> tuple[PairMoments, ...]:
@@ -293,4 +321,5 @@ def recombine(
         sizes=tuple(c.shape[1] for c in z),
         basis=basis,
         labels=moments.labels,
+        relations=moments.relations,
     )

@@ -55,6 +55,38 @@ def test_expansion(text: str, fixed: str, random: list[tuple[str, tuple[str, ...
     assert formula.random == tuple(BarTerm(*bar) for bar in random)
 
 
+@pytest.mark.parametrize(
+    ("text", "bars"),
+    [
+        ("(1 | mm(a, b))", [BarTerm("1", ("a", "b"), members=True)]),
+        (
+            "(x || mm(a,`my b`, weights=(wa,  `my w`)))",
+            [
+                BarTerm("1", ("a", "my b"), members=True, weights=("wa", "my w")),
+                BarTerm("0 + x", ("a", "my b"), members=True, weights=("wa", "my w")),
+            ],
+        ),
+        (
+            "(0 + f | mm(a, b, c, weights=[u, v, w])) + (1 | a)",
+            [
+                BarTerm("0 + f", ("a", "b", "c"), members=True, weights=("u", "v", "w")),
+                BarTerm("1", ("a",)),
+            ],
+        ),
+        ("(1 | a:b) + (1 | mm(a, b))", [BarTerm("1", ("a", "b")), BarTerm("1", ("a", "b"), True)]),
+    ],
+)
+def test_multiple_membership(text: str, bars: list[BarTerm]) -> None:
+    random = parse_formula(f"y ~ x + {text}").random
+    assert random == tuple(bars)
+    assert [bar.group.startswith("mm(") for bar in random] == [bar.members for bar in bars]
+
+
+def test_the_name_of_a_multiple_membership_has_no_weights() -> None:
+    (bar,) = parse_formula("y ~ (1 | mm(a,b,weights=(u,v)))").random
+    assert bar.group == "mm(a, b)"
+
+
 def test_the_parts_read_back_as_themselves() -> None:
     formula = parse_formula("y ~ {a + b}*`my c` + bs(`my c`, df=4) + (x*z || g)")
     again = parse_formula(f"y ~ {formula.fixed} + ({formula.random[-1].effects} | g)")
@@ -101,6 +133,21 @@ def test_the_same_text_gives_the_same_record() -> None:
         ("y ~ (x |)", "cannot be read"),
         ("y ~ (x | 0)", "no grouping factor"),
         ("y ~ (1 | 1)", "expected a column as grouping factor, got '1'"),
+        ("y ~ (1 | mm(a))", r"two columns or more.*for one column write \(1 \| a\)"),
+        ("y ~ (1 | mm())", "two columns or more"),
+        ("y ~ (1 | mm(a, log(b)))", r"expected names of columns, got 'log\(b\)'"),
+        ("y ~ (1 | mm(a, 'b'))", "expected names of columns"),
+        ("y ~ (1 | mm(mm, a))", "the column 'mm' hides the function"),
+        ("y ~ (1 | mm(a, a))", "names the column 'a' twice"),
+        ("y ~ (1 | mm(a, b, weights=(w, w)))", "names the column 'w' twice"),
+        ("y ~ (1 | mm(a, b, weights=(w, 1)))", "expected names of columns, got '1'"),
+        ("y ~ (1 | mm(a, b, weights=(u, v, w)))", "2 columns of memberships, but 3 of weights"),
+        ("y ~ (1 | mm(a, b, weights=w))", r"takes weights=\(wa, wb\).*got weights=w"),
+        ("y ~ (1 | mm(a, b, scale=True))", "and nothing else; got scale=True"),
+        ("y ~ (1 | mm(a, b)/c)", "cannot be combined with other grouping factors"),
+        ("y ~ (1 | c/mm(a, b))", "cannot be combined with other grouping factors"),
+        ("y ~ (1 | mm(a, b):c)", "cannot be combined"),
+        ("y ~ (1 | mm(a, b)) + (x | mm(b, a, weights=(u, v)))", "stands in two random terms"),
         ("y ~ (1 | log(g))", r"got 'log\(g\)'; name a column"),
         ("y ~ (2 | g)", "the number 2 is no effect"),
         ("y ~ (1 | g | h)", r"two terms, '\(1 \| g\) \+ \(1 \| h\)'"),
