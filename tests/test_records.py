@@ -14,7 +14,7 @@ from lmmkit import fit_design
 from lmmkit.design import Design, GroupBlock, LevelCovariance, RandomTerm, group
 from lmmkit.errors import LmmkitError, ShapeError
 from lmmkit.likelihood import ml
-from lmmkit.moments import Basis, Moments, collapse, cross_products
+from lmmkit.moments import Basis, FactorMoments, Moments, collapse, cross_products
 from lmmkit.parameters import Layout, NaturalParams, ProfileParams, SquareRootParams
 from lmmkit.records import adopt, evolve, frozen_array, same
 from tests.likelihood.cases import design
@@ -208,6 +208,10 @@ def a_block(**changes: Any) -> GroupBlock:
     return GroupBlock(**{**parts, **changes})
 
 
+def some_levels(**changes: Any) -> FactorMoments:
+    return evolve(some_moments().factors[0], **changes)
+
+
 def some_moments(**changes: Any) -> Moments:
     return evolve(cross_products(group(a_design())), **changes)
 
@@ -260,12 +264,14 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: a_block(loads=(LOADS_BY_GROUP,)), r"levels: expected shape \(2, 3, 2\), got \(2, 3\)"),
     (lambda: a_block(levels=(np.zeros((2, 2)),)), r"levels: expected shape \(2, 3\), got \(2, 2\)"),
     (lambda: a_block(weights=np.ones((3, 2))), "another part"),
+    (lambda: some_levels(zz=np.zeros((1, 1, 1))), r"FactorMoments: 2 levels, zz of 1"),
+    (lambda: some_levels(zx=np.zeros((1, 1, 2))), r"FactorMoments.zx: expected \(2, 1\) first"),
+    (lambda: some_levels(zy=np.zeros((1, 1))), r"FactorMoments.zy: expected \(2, 1\) last"),
     (
-        lambda: some_moments(zz=np.zeros((1, 1, 1))),
-        r"Moments.zz: expected \(2, 1, 1\), got \(1, 1, 1\)",
+        lambda: some_moments(factors=(some_levels(zx=np.zeros((2, 1, 2))),)),
+        r"expected \(1, 1\) in zx of each level, got \(1, 2\)",
     ),
-    (lambda: some_moments(zx=np.zeros((2, 1, 2))), r"Moments.zx: expected \(2, 1, 1\)"),
-    (lambda: some_moments(zy=np.zeros((1, 1))), r"Moments.zy: expected \(2, 1\)"),
+    (lambda: some_moments(factors=()), r"1 terms, those of the factors are \[\]"),
     (lambda: some_moments(xy=np.zeros(2)), r"Moments.xy: expected \(1,\), got \(2,\)"),
     (lambda: Basis(origin=np.zeros(1), x=np.zeros(1), z=()), "Basis.x: expected 2 axes"),
 ]

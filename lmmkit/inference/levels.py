@@ -12,7 +12,7 @@ import numpy as np
 from lmmkit.fit import Fit
 from lmmkit.likelihood.grouped import eliminate, group_terms
 from lmmkit.linalg import block_diagonal, semidefinite_cholesky, solve_lower
-from lmmkit.moments.collapse import Patterns
+from lmmkit.moments.collapse import Patterns, no_levels
 from lmmkit.records import FloatArray, IntArray, adopt, float_array, int_array, record
 
 
@@ -56,7 +56,8 @@ def level_terms(fit: Fit) -> LevelTerms:
     s = Zy - B @ moments.basis.standard_beta(_beta(fit))
     codes = max((len(term.levels) for term in fit.design.terms), default=0)
     position = np.full(codes, -1, dtype=np.int32)
-    position[moments.levels] = np.arange(len(moments.levels))
+    for factor in moments.factors:
+        position[factor.levels] = np.arange(len(factor.levels))
     return LevelTerms(
         position=position,
         D=D,
@@ -69,10 +70,11 @@ def level_terms(fit: Fit) -> LevelTerms:
 
 def _each_level(fit: Fit) -> Patterns:
     moments = fit.objective.moments
-    m = len(moments.levels)
+    levels = moments.factors[0] if moments.factors else no_levels(moments)
+    m = len(levels.levels)
     p = len(moments.xx)
-    factor = semidefinite_cholesky(np.ascontiguousarray(np.moveaxis(moments.zz, 0, -1)))
-    both = np.concatenate([moments.zx, moments.zy[..., None]], axis=-1)
+    factor = semidefinite_cholesky(np.ascontiguousarray(np.moveaxis(levels.zz, 0, -1)))
+    both = np.concatenate([levels.zx, levels.zy[..., None]], axis=-1)
     return Patterns(
         factor=factor,
         count=np.ones(m),

@@ -88,8 +88,8 @@ def random_effects_covariance(fit: Fit) -> tuple[FloatArray, ...]:
     if not design.terms:
         return ()
     factor = block_diagonal([psd_factor(p) for p in basis.standard_psi(fit.profile.psi_rel)])
-    q, m = len(factor), len(moments.levels)
-    products = np.ascontiguousarray(np.moveaxis(moments.zz, 0, -1))
+    q, m = len(factor), len(moments.factors[0].levels)
+    products = np.ascontiguousarray(np.moveaxis(moments.factors[0].zz, 0, -1))
     half = (factor.T @ products.reshape(q, q * m)).reshape(q, q, m)
     M = np.einsum("ikm,kj->ijm", half, factor)
     M[np.arange(q), np.arange(q)] += 1.0
@@ -101,7 +101,7 @@ def random_effects_covariance(fit: Fit) -> tuple[FloatArray, ...]:
         covariance = np.empty((len(term.levels), term.q, term.q))
         covariance[:] = psi
         products = np.einsum("kim,kjm->mij", own, own)
-        covariance[moments.levels] = fit.natural.sigma2 * products
+        covariance[moments.factors[0].levels] = fit.natural.sigma2 * products
         covariances.append(adopt(covariance))
         start += term.q
     return tuple(covariances)

@@ -66,9 +66,7 @@ def _add(total: FloatArray, e: int, f: int, value: float) -> None:
         total[f, e] += value
 
 
-def _own_part(
-    total: FloatArray, coupling: Coupling, k: int, mine: dict[int, FloatArray]
-) -> None:
+def _own_part(total: FloatArray, coupling: Coupling, k: int, mine: dict[int, FloatArray]) -> None:
     """Both directions of the stage's own D."""
     W, below = coupling.W[k], coupling.below[k]
     rest = W - 2.0 * below
@@ -98,10 +96,8 @@ def _earlier_part(
     own_blocks, within, tied = {}, {}, {}
     for e, S in tangents.items():
         own_blocks[e] = S[k, k]
-        within[e] = {l: S[k, l] - _left(S[k, k] @ D, part) for l, part in C.items()}
-        tied[e] = sum(
-            (row_blocks(products[l], within[e][l], q) for l in C), np.zeros_like(W)
-        )
+        within[e] = {to: S[k, to] - _left(S[k, k] @ D, part) for to, part in C.items()}
+        tied[e] = sum((row_blocks(products[to], within[e][to], q) for to in C), np.zeros_like(W))
         inner = np.swapaxes(J, 1, 2) @ own_blocks[e] @ J - 2.0 * tied[e] @ J
         for f, F in mine.items():
             _add(total, e, f, -float(np.einsum("mij,ji->", inner, F)))
@@ -112,9 +108,9 @@ def _earlier_part(
             if f > e:
                 continue
             value = float(np.einsum("mij,mji->", left, own_blocks[f]))
-            for l in C:
+            for to in C:
                 value += 2.0 * float(
-                    np.einsum("mij,mji->", K, row_blocks(onward[l], within[f][l], q))
+                    np.einsum("mij,mji->", K, row_blocks(onward[to], within[f][to], q))
                 )
             _add(total, e, f, value)
 
@@ -122,7 +118,7 @@ def _earlier_part(
 def _times_inverse(rows: dict[int, Sparse], coupling: Coupling) -> dict[int, Any]:
     """``rows K``."""
     return {
-        l: sum(part @ block_of(coupling.inverse, j, l) for j, part in rows.items()) for l in rows
+        to: sum(part @ block_of(coupling.inverse, j, to) for j, part in rows.items()) for to in rows
     }
 
 
@@ -141,27 +137,27 @@ def _carry(
     """Derivatives of what stage k leaves, in place of ``tangents``."""
     C, m = coupling.C[k], len(coupling.W[k])
     D = np.broadcast_to(own(done.D, done.system.nodes[k]), coupling.W[k].shape)
-    pairs = [(l, j) for l in C for j in C if j >= l]
-    onward = {l: _left(D, part) for l, part in C.items()}
+    pairs = [(to, j) for to in C for j in C if j >= to]
+    onward = {to: _left(D, part) for to, part in C.items()}
     for e, S in tangents.items():
-        within = {l: S[k, l] - _left(S[k, k], part) for l, part in onward.items()}
+        within = {to: S[k, to] - _left(S[k, k], part) for to, part in onward.items()}
         after = {key: block for key, block in S.items() if k not in key}
-        for l, j in pairs:
-            change = -(within[l].T @ onward[j]) - onward[l].T @ S[k, j]
-            after[l, j] = _kept(done, l, j, after.get((l, j)), change)
+        for to, j in pairs:
+            change = -(within[to].T @ onward[j]) - onward[to].T @ S[k, j]
+            after[to, j] = _kept(done, to, j, after.get((to, j)), change)
         tangents[e] = after
     for e, E in mine.items():
-        moved = {l: _left(np.broadcast_to(E, (m, *E.shape)), part) for l, part in C.items()}
-        tangents[e] = {(l, j): _kept(done, l, j, None, -(C[l].T @ moved[j])) for l, j in pairs}
+        moved = {to: _left(np.broadcast_to(E, (m, *E.shape)), part) for to, part in C.items()}
+        tangents[e] = {(to, j): _kept(done, to, j, None, -(C[to].T @ moved[j])) for to, j in pairs}
 
 
-def _kept(done: Elimination, l: int, j: int, before: Any, change: Sparse) -> Any:
+def _kept(done: Elimination, to: int, j: int, before: Any, change: Sparse) -> Any:
     """A block of a tangent as the system keeps it."""
-    if l == j:
-        if l == done.system.last:
+    if to == j:
+        if to == done.system.last:
             change = change.toarray()
         else:
-            change = diagonal_blocks(change, len(done.system.nodes[l].columns[0]))
+            change = diagonal_blocks(change, len(done.system.nodes[to].columns[0]))
     return change if before is None else before + change
 
 
@@ -215,15 +211,11 @@ def _block_part(
     for e, E in left.items():
         for f, F in right.items():
             value = float(np.einsum("ca,abcd,bd->", E, pairs, F))
-            if left is not right:
-                _add(total, e, f, value)
-            elif f <= e:
+            if left is not right or f <= e:
                 _add(total, e, f, value)
 
 
-def inner_products(
-    terms: Terms, columns: list[FloatArray], across: FloatArray
-) -> FloatArray:
+def inner_products(terms: Terms, columns: list[FloatArray], across: FloatArray) -> FloatArray:
     """``sum_r r'E W F r`` for all directions E, F: shape (n, n).
 
     Parameters
@@ -231,17 +223,16 @@ def inner_products(
     terms : Terms
     columns : list of ndarray (q, r, m)
         The vectors r of effects, by factor.
-    across : ndarray (q*q, n)
+    across : ndarray (q, q, n)
         The directions of D.
     """
     system, n = terms.elimination.system, across.shape[-1]
-    q = int(np.sqrt(len(across)))
     each = {factor.factor: k for k, factor in enumerate(terms.factors)}
     moved = {}
     for k, node in enumerate(system.nodes):
         parts = [np.zeros((0, n * columns[0].shape[1]))]
         for f, own_columns in zip(node.factors, node.columns, strict=True):
-            E = across.reshape(q, q, n)[own_columns[:, None], own_columns]
+            E = across[own_columns[:, None], own_columns]
             product = np.einsum("abe,brm->maer", E, columns[each[f]])
             parts.append(product.reshape(-1, n * product.shape[-1]))
         moved[k] = np.concatenate(parts)
@@ -258,16 +249,14 @@ def weighted(terms: Terms, vectors: dict[int, FloatArray]) -> dict[int, FloatArr
     assert coupling is not None
     system = done.system
     within = sum(
-        (part @ vectors[l] for l, part in system.inside.items()),
+        (part @ vectors[to] for to, part in system.inside.items()),
         by_effect(_apply(system.first.factor[..., system.first.pattern], vectors[0], True)),
     )
-    outer = {}
-    for l in system.outer:
-        outer[l] = sum(
-            _times(block_of(system.across, l, j), vectors[j])
-            for j in system.outer
-            if (l, j) in system.across or (j, l) in system.across
-        )
+    outer = {to: np.zeros_like(vectors[to]) for to in system.outer}
+    for to, j in system.across:
+        outer[to] = outer[to] + _times(system.across[to, j], vectors[j])
+        if to != j:
+            outer[j] = outer[j] + system.across[to, j].T @ vectors[to]
     result = {}
     for k, stage in enumerate(done.stages):
         q = len(stage.patterns.factor)
@@ -279,17 +268,17 @@ def weighted(terms: Terms, vectors: dict[int, FloatArray]) -> dict[int, FloatArr
         Y = solve_lower(stage.done.root, np.swapaxes(stage.patterns.factor, 0, 1))
         each = Y[..., stage.patterns.pattern]
         result[k] = by_effect(np.einsum("kim,krm->irm", each, after))
-        for l, part in stage.solved.items():
-            outer[l] = outer[l] + part.T @ by_effect(after)
+        for to, part in stage.solved.items():
+            outer[to] = outer[to] + part.T @ by_effect(after)
             if k:
-                outer[l] = outer[l] - stage.inside[l].T @ within
+                outer[to] = outer[to] - stage.inside[to].T @ within
     modes = {}
     if done.dense is not None:
         modes[system.last] = coupling.inverse[system.last, system.last] @ outer[system.last]
         result[system.last] = outer[system.last] - done.dense.S @ modes[system.last]
     for k in reversed(range(system.last)):
-        for l, part in coupling.C[k].items():
-            result[k] = result[k] - part @ modes[l]
+        for to, part in coupling.C[k].items():
+            result[k] = result[k] - part @ modes[to]
         D = own(done.D, system.nodes[k])
         q = len(D)
         modes[k] = by_effect(np.einsum("ab,brm->arm", D, by_level(result[k], q)))
@@ -305,7 +294,6 @@ def _apply(blocks: FloatArray, effects: FloatArray, transposed: bool) -> FloatAr
 
 def _times(block: Any, effects: FloatArray) -> FloatArray:
     if isinstance(block, np.ndarray) and block.ndim == 3:
-        q = block.shape[1]
         return by_effect(_apply(np.moveaxis(block, 0, -1), effects, False))
     product: FloatArray = block @ effects
     return product

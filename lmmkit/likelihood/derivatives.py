@@ -48,6 +48,12 @@ def directions(sizes: tuple[int, ...]) -> FloatArray:
     return adopt(matrix.reshape(q * q, column))
 
 
+def _direction_blocks(sizes: tuple[int, ...]) -> FloatArray:
+    """The directions as matrices (q, q, n)."""
+    q, matrix = sum(sizes), directions(sizes)
+    return matrix.reshape(q, q, matrix.shape[1])
+
+
 @record
 class Point:
     """The marginal quantities at one value of (beta, D, sigma2).
@@ -157,7 +163,9 @@ class Quadratic:
 
 def pieces(point: Point, terms: Terms, criterion: Criterion) -> Pieces:
     """What :func:`gradient`, :func:`hessian` and :func:`information` are computed from."""
-    factors, totals, squares = [], [], []
+    factors: list[FactorPieces] = []
+    totals: list[FloatArray] = []
+    squares: list[FloatArray] = []
     for factor in terms.factors:
         projected, W = factor.terms.projected, factor.terms.W
         B = projected[..., :-1, :]
@@ -167,9 +175,7 @@ def pieces(point: Point, terms: Terms, criterion: Criterion) -> Pieces:
             leverage = _leverage(point.C, B)
             total = total - leverage.sum(axis=-1)
         factors.append(
-            FactorPieces(
-                factor.columns, W, factor.terms.W_each, factor.terms.count, B, s, leverage
-            )
+            FactorPieces(factor.columns, W, factor.terms.W_each, factor.terms.count, B, s, leverage)
         )
         totals.append(total)
         squares.append(s @ _t(s))
@@ -239,9 +245,7 @@ def information(point: Point, parts: Pieces, m: int, sizes: tuple[int, ...]) -> 
     )
 
 
-def average_information(
-    point: Point, parts: Pieces, m: int, sizes: tuple[int, ...]
-) -> Quadratic:
+def average_information(point: Point, parts: Pieces, m: int, sizes: tuple[int, ...]) -> Quadratic:
     """Average of observed and expected information of (beta, delta, sigma2), at the best beta.
 
     ``r'V^-1 (ZEZ') P (ZFZ') V^-1 r / (2 sigma2)`` for directions E, F of D: no traces. Where the
@@ -267,8 +271,7 @@ def _trace_part(parts: Pieces, sizes: tuple[int, ...]) -> FloatArray:
     if parts.terms.coupling is None:
         (factor,) = parts.factors
         return _sandwich(factor.W * factor.count, factor.W, sizes)
-    q = sum(sizes)
-    return trace_products(parts.terms, directions(sizes).reshape(q, q, -1))
+    return trace_products(parts.terms, _direction_blocks(sizes))
 
 
 def _inner_part(
@@ -277,7 +280,7 @@ def _inner_part(
     """``sum r'E W F r`` over the residuals' s / sigma and the columns of ``B C^-1/2``."""
     if parts.terms.coupling is not None:
         columns = _columns_of(point, parts, residual, leverage and parts.restricted)
-        return inner_products(parts.terms, columns, directions(sizes))
+        return inner_products(parts.terms, columns, _direction_blocks(sizes))
     (factor,) = parts.factors
     outer = np.zeros(()) if factor.leverage is None or not leverage else factor.leverage
     if residual:
@@ -287,9 +290,7 @@ def _inner_part(
     return _sandwich(outer, factor.W_each, sizes)
 
 
-def _columns_of(
-    point: Point, parts: Pieces, residual: bool, leverage: bool
-) -> list[FloatArray]:
+def _columns_of(point: Point, parts: Pieces, residual: bool, leverage: bool) -> list[FloatArray]:
     """Of each factor, ``s / sigma`` and ``B C^-1/2``: (q, r, m)."""
     found = []
     for factor in parts.factors:
@@ -305,8 +306,7 @@ def _columns_of(
 
 def _beta_delta(parts: Pieces, sizes: tuple[int, ...]) -> FloatArray:
     """``sum B'E s`` for all directions E: shape (..., p, n)."""
-    q = sum(sizes)
-    across = directions(sizes).reshape(q, q, -1)
+    q, across = sum(sizes), _direction_blocks(sizes)
     total: FloatArray = np.zeros(())
     for factor in parts.factors:
         B, c = factor.B, factor.columns
@@ -314,7 +314,8 @@ def _beta_delta(parts: Pieces, sizes: tuple[int, ...]) -> FloatArray:
         Bs = B.reshape(*B.shape[:-3], own * p, groups) @ _t(factor.s)
         pairs = np.moveaxis(Bs.reshape(*Bs.shape[:-2], own, p, own), -2, -3)
         block = across if len(c) == q else across[c[:, None], c]
-        total = total + pairs.reshape(*Bs.shape[:-2], p, own * own) @ block.reshape(own * own, -1)
+        flat = block.reshape(own * own, across.shape[-1])
+        total = total + pairs.reshape(*Bs.shape[:-2], p, own * own) @ flat
     return total
 
 

@@ -49,8 +49,10 @@ class DenseStage:
 
     Attributes
     ----------
+    node : Node
     S : ndarray (n, n)
-    T : sparse (n, n)
+    factors : tuple of ndarray (q_k, q_k)
+        T of each grouping factor.
     ST : ndarray (n, n)
     root : ndarray (n, n)
         L, lower.
@@ -58,8 +60,9 @@ class DenseStage:
         ``Z'V^-1[X y]``, V with the stages before.
     """
 
+    node: Node
     S: FloatArray = computed_array()
-    T: Sparse
+    factors: tuple[FloatArray, ...]
     ST: FloatArray = computed_array()
     root: FloatArray = computed_array()
     outer: FloatArray = computed_array()
@@ -109,7 +112,7 @@ def eliminate(system: System, D: FloatArray) -> Elimination:
         dense = _dense(system.nodes[-1], D, across[last, last], outer[last])
         if dense is None:
             return Elimination(system, D, np.array(np.nan), products, tuple(stages), None)
-        seen = solve_triangular(dense.root, dense.T.T @ dense.outer)
+        seen = solve_triangular(dense.root, times_factor(dense, dense.outer.T).T)
         log_det = log_det + 2.0 * np.log(np.diagonal(dense.root)).sum()
         products = products - seen.T @ seen
     return Elimination(system, D, log_det, products, tuple(stages), dense)
@@ -132,18 +135,18 @@ def _couple(
     done = stage.done
     inverse = inverse_lower(done.root)
     root = block_diagonal(inverse[..., stage.patterns.pattern])
-    solved = {l: root @ part for l, part in stage.inside.items()}
+    solved = {to: root @ part for to, part in stage.inside.items()}
     within, after = by_effect(stage.patterns.inside), by_effect(done.inside)
-    for l, part in solved.items():
-        outer[l] = outer[l] + part.T @ after
+    for to, part in solved.items():
+        outer[to] = outer[to] + part.T @ after
         if new:
-            outer[l] = outer[l] - stage.inside[l].T @ within
+            outer[to] = outer[to] - stage.inside[to].T @ within
         for m, other in solved.items():
-            if m >= l:
+            if m >= to:
                 change = part.T @ other
                 if new:
-                    change = change - stage.inside[l].T @ stage.inside[m]
-                across[l, m] = plus(across[l, m], change)
+                    change = change - stage.inside[to].T @ stage.inside[m]
+                across[to, m] = plus(across[to, m], change)
     return Stage(stage.patterns, done, stage.inside, solved)
 
 
@@ -159,7 +162,7 @@ def _factored(
     factor = semidefinite_cholesky(blocks)
     within = solve_lower(factor, by_level(outer[k], q))
     root = block_diagonal(inverse_lower(factor))
-    inside = {l: root @ part for (j, l), part in across.items() if j == k and l > k}
+    inside = {to: root @ part for (j, to), part in across.items() if j == k and to > k}
     patterns = Patterns(
         factor=factor,
         count=np.ones(m),
@@ -174,24 +177,29 @@ def _dense(node: Node, D: FloatArray, S: FloatArray, outer: FloatArray) -> Dense
     """None where V is not positive definite."""
     from scipy.linalg.lapack import dpotrf
 
-    T = dense_factor(node, D)
-    ST = S @ T
-    M = T.T @ ST
+    factors = tuple(psd_factor(D[c[:, None], c]) for c in node.columns)
+    ST = _times_factors(S, node, factors)
+    M = _times_factors(ST.T, node, factors)
     M[np.diag_indices_from(M)] += 1.0
     root, info = dpotrf(M.T, lower=1, overwrite_a=1, clean=1)
-    return None if info else DenseStage(S, T, ST, root, outer)
+    return None if info else DenseStage(node, S, factors, ST, root, outer)
 
 
-def dense_factor(node: Node, D: FloatArray) -> Sparse:
-    """T of all levels of the dense stage: block diagonal, sparse."""
-    from scipy.sparse import block_diag
+def times_factor(dense: DenseStage, rows: FloatArray, *, transposed: bool = False) -> FloatArray:
+    """``rows T``, or ``rows T'``, of rows (r, n); T is block diagonal over all levels."""
+    factors = tuple(t.T for t in dense.factors) if transposed else dense.factors
+    return _times_factors(rows, dense.node, factors)
 
-    factors = [psd_factor(D[c[:, None], c]) for c in node.columns]
-    parts = [
-        block_diagonal(np.broadcast_to(t[..., None], (*t.shape, m)))
-        for t, m in zip(factors, node.n_levels, strict=True)
-    ]
-    return block_diag(parts, format="csr")
+
+def _times_factors(rows: FloatArray, node: Node, factors: tuple[FloatArray, ...]) -> FloatArray:
+    product = np.empty((len(rows), rows.shape[1]))
+    for t, start, end in zip(factors, node.starts[:-1], node.starts[1:], strict=True):
+        part = rows[:, start:end]
+        if len(t) == 1:
+            np.multiply(part, t[0, 0], out=product[:, start:end])
+        else:
+            product[:, start:end] = (part.reshape(-1, len(t)) @ t).reshape(part.shape)
+    return product
 
 
 def solve_triangular(root: FloatArray, b: FloatArray, *, transposed: bool = False) -> FloatArray:

@@ -17,11 +17,11 @@ def elimination_order(moments: Moments) -> tuple[tuple[int, ...], tuple[int, ...
     tied = {pair.first for pair in moments.pairs if pair.first == pair.second}
     tied |= {k for k, f in enumerate(moments.factors) if moments.relation(f) is not None}
     nested = _nestings(moments)
-    free = [k for k in range(len(effects)) if k not in tied]
+    free = [k for k, n in enumerate(effects) if n and k not in tied]
     by_size = sorted(free, key=lambda k: -effects[k])
     chains = [_chain(start, by_size, nested) for start in by_size] or [()]
     best = max(chains, key=lambda chain: sum(effects[k] for k in chain))
-    return best, tuple(k for k in range(len(effects)) if k not in best)
+    return best, tuple(k for k, n in enumerate(effects) if n and k not in best)
 
 
 def _chain(start: int, by_size: list[int], nested: set[tuple[int, int]]) -> tuple[int, ...]:

@@ -17,9 +17,9 @@ from lmmkit.likelihood.sparse import (
     plus,
 )
 from lmmkit.linalg import inverse_lower
-from lmmkit.moments.collapse import Patterns, collapse
-from lmmkit.moments.moments import FactorMoments, Moments, PairMoments
-from lmmkit.records import FloatArray, IntArray, record
+from lmmkit.moments.collapse import Patterns, collapse, no_levels
+from lmmkit.moments.moments import Moments, PairMoments
+from lmmkit.records import FloatArray, IntArray, int_arrays, record
 
 _INSIDE = 1e-13
 _DENSE_COPIES = 5
@@ -38,7 +38,7 @@ class Node:
     """
 
     factors: tuple[int, ...]
-    columns: tuple[IntArray, ...]
+    columns: tuple[IntArray, ...] = int_arrays(1)
     n_levels: tuple[int, ...]
 
     @property
@@ -100,7 +100,7 @@ def system(moments: Moments) -> System:
     nodes = (*(_node(moments, (k,)) for k in order), _node(moments, remaining))
     nodes = nodes if order else (_node(moments, ()), *nodes)
     _check_size(moments, nodes[-1])
-    start = moments.factors[order[0]] if order else _no_levels(moments)
+    start = moments.factors[order[0]] if order else no_levels(moments)
     later = [k for k in range(1, len(nodes)) if nodes[k].starts[-1]]
     first = collapse(moments, start, stand_ins=not later)
     if not later:
@@ -109,18 +109,18 @@ def system(moments: Moments) -> System:
     outer = {k: _outer(moments, nodes[k]) for k in later}
     inverse = inverse_lower(first.factor)
     root = block_diagonal(inverse[..., first.pattern])
-    inside = {l: root @ across.pop((0, l)) for l in later if (0, l) in across}
+    inside = {to: root @ across.pop((0, to)) for to in later if (0, to) in across}
     real = {}
     for k, part in inside.items():
         before = diagonal_of(across[k, k])
         outer[k] = outer[k] - part.T @ by_effect(first.inside)
-        for l in inside:
-            if l >= k:
-                across[k, l] = plus(across[k, l], -(part.T @ inside[l]))
+        for to in inside:
+            if to >= k:
+                across[k, to] = plus(across[k, to], -(part.T @ inside[to]))
         real[k] = (diagonal_of(across[k, k]) > _INSIDE * before).astype(np.float64)
-    for k, l in across:
-        if k in real or l in real:
-            across[k, l] = masked(across[k, l], real.get(k), real.get(l))
+    for k, to in across:
+        if k in real or to in real:
+            across[k, to] = masked(across[k, to], real.get(k), real.get(to))
     outer |= {k: outer[k] * mask[:, None] for k, mask in real.items()}
     return System(nodes, first, inside, across, outer)
 
@@ -132,14 +132,6 @@ def _node(moments: Moments, factors: tuple[int, ...]) -> Node:
         for f in factors
     )
     return Node(factors, columns, tuple(moments.n_levels(moments.factors[f]) for f in factors))
-
-
-def _no_levels(moments: Moments) -> FactorMoments:
-    p, lead = len(moments.xx), moments.yy.shape
-    levels = np.zeros(0, dtype=np.int32)
-    return FactorMoments(
-        (), levels, np.zeros((0, 0, 0)), np.zeros((0, 0, p)), np.zeros((*lead, 0, 0))
-    )
 
 
 def _outer(moments: Moments, node: Node) -> FloatArray:
@@ -177,21 +169,23 @@ def _joined(moments: Moments, nodes: tuple[Node, ...]) -> dict[tuple[int, int], 
     if len(dense):
         across[last, last] = dense
     for a, b, block in _blocks(moments):
-        (k, row), (l, column) = place[a], place[b]
-        if k > l:
-            (k, row), (l, column), block = (l, column), (k, row), block.T
-        if k == l == last:
+        if a not in place or b not in place:
+            continue
+        (k, row), (to, column) = place[a], place[b]
+        if k > to:
+            (k, row), (to, column), block = (to, column), (k, row), block.T
+        if k == to == last:
             here = slice(row, row + block.shape[0]), slice(column, column + block.shape[1])
             dense[here] += block if isinstance(block, np.ndarray) else block.toarray()
             if row != column:
                 dense[here[::-1]] = dense[here].T
-        elif k == l:
+        elif k == to:
             across[k, k] = moments.factors[a].zz
-        elif l == last:
+        elif to == last:
             block = _shifted(block, column, nodes[last].starts[-1])
-            across[k, l] = across[k, l] + block if (k, l) in across else block
+            across[k, to] = across[k, to] + block if (k, to) in across else block
         else:
-            across[k, l] = block
+            across[k, to] = block
     across.pop((0, 0), None)
     return across
 

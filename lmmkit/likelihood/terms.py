@@ -14,7 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from lmmkit.likelihood.elimination import Elimination, Stage, own, solve_triangular
+from lmmkit.likelihood.elimination import (
+    Elimination,
+    Stage,
+    own,
+    solve_triangular,
+    times_factor,
+)
 from lmmkit.likelihood.grouped import GroupTerms, group_terms
 from lmmkit.likelihood.sparse import (
     Sparse,
@@ -27,7 +33,7 @@ from lmmkit.likelihood.sparse import (
 )
 from lmmkit.likelihood.system import Node
 from lmmkit.linalg import cholesky, psd_factor, solve_lower
-from lmmkit.records import FloatArray, IntArray, computed_array, record
+from lmmkit.records import FloatArray, IntArray, record
 
 
 @record
@@ -101,8 +107,8 @@ def all_terms(elimination: Elimination) -> Terms:
         W.append(np.moveaxis(local[k].W_each, -1, 0))
         below.append(_taken_off(k, C[-1], inverse, D, stage))
         projected = local[k].projected
-        for l, part in C[-1].items():
-            projected = projected - by_level(part @ modes[l], len(D))
+        for to, part in C[-1].items():
+            projected = projected - by_level(part @ modes[to], len(D))
         total = np.ascontiguousarray(np.moveaxis(W[-1] - below[-1], 0, -1))
         modes[k] = by_effect(np.einsum("ab,brm->arm", D, projected))
         if node.factors:
@@ -119,7 +125,7 @@ def _couplings(stage: Stage) -> dict[int, Sparse]:
         return {}
     Y = solve_lower(stage.done.root, np.swapaxes(stage.patterns.factor, 0, 1))
     left = block_diagonal(np.swapaxes(Y, 0, 1)[..., stage.patterns.pattern])
-    return {l: left @ part for l, part in stage.solved.items()}
+    return {to: left @ part for to, part in stage.solved.items()}
 
 
 def _taken_off(
@@ -132,11 +138,11 @@ def _taken_off(
     """``C K C'`` of each level; K's blocks of stage k go into ``inverse``."""
     m, q = stage.patterns.inside.shape[-1], len(D)
     below = np.zeros((m, q, q))
-    for l, part in C.items():
-        product = sum(other @ block_of(inverse, j, l) for j, other in C.items())
+    for to, part in C.items():
+        product = sum(other @ block_of(inverse, j, to) for j, other in C.items())
         below += row_blocks(product, part, q)
         if k:
-            inverse[k, l] = block_diagonal(np.broadcast_to(-D[..., None], (q, q, m))) @ sampled(
+            inverse[k, to] = block_diagonal(np.broadcast_to(-D[..., None], (q, q, m))) @ sampled(
                 product, part
             )
     if k:
@@ -150,9 +156,9 @@ def _taken_off(
     return below
 
 
-def block_of(inverse: dict[tuple[int, int], Any], j: int, l: int) -> Any:
-    """Block (j, l) of a symmetric matrix whose upper blocks are there."""
-    return inverse[j, l] if (j, l) in inverse else inverse[l, j].T
+def block_of(inverse: dict[tuple[int, int], Any], j: int, to: int) -> Any:
+    """Block (j, to) of a symmetric matrix whose upper blocks are there."""
+    return inverse[j, to] if (j, to) in inverse else inverse[to, j].T
 
 
 def _dense_terms(
@@ -166,15 +172,16 @@ def _dense_terms(
     assert dense is not None
     node: Node = elimination.system.nodes[last]
     outer = dense.outer
-    half = np.asarray(dpotri(dense.root, lower=1)[0]).T
-    M_inverse = np.triu(half) + np.triu(half, 1).T
-    inverse[last, last] = (dense.T @ (dense.T @ M_inverse).T).T
+    upper = np.asarray(dpotri(dense.root, lower=1)[0]).T
+    M_inverse = np.triu(upper) + np.triu(upper, 1).T
+    half = times_factor(dense, M_inverse, transposed=True)
+    inverse[last, last] = times_factor(dense, half.T, transposed=True)
     modes[last] = inverse[last, last] @ outer
     projected = outer - dense.S @ modes[last]
     found = []
     for k, columns in enumerate(node.columns):
         q, rows = len(columns), slice(node.starts[k], node.starts[k + 1])
-        root = psd_factor(elimination.D[columns[:, None], columns])
+        root = dense.factors[k]
         if (np.diagonal(root) > 0).all():
             with_root = row_blocks(dense.ST[rows], M_inverse[rows], q)
             W = np.linalg.solve(root.T, np.swapaxes(with_root, 1, 2))

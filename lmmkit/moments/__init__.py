@@ -3,11 +3,13 @@
 from lmmkit.moments.accumulate import cross_products
 from lmmkit.moments.basis import Basis, standard_basis
 from lmmkit.moments.collapse import Patterns, collapse
-from lmmkit.moments.moments import Moments, empty_moments
+from lmmkit.moments.moments import FactorMoments, Moments, PairMoments, empty_moments
 
 __all__ = [
     "Basis",
+    "FactorMoments",
     "Moments",
+    "PairMoments",
     "Patterns",
     "collapse",
     "cross_products",

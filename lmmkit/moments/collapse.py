@@ -50,11 +50,16 @@ class Patterns:
         return len(self.pattern) == len(self.count)
 
 
-def collapse(moments: Moments, factor: FactorMoments, *, stand_ins: bool = True) -> Patterns:
-    """The patterns of one factor's levels; equal ones are found by exact equality of Z'Z.
+def collapse(
+    moments: Moments, factor: FactorMoments | None = None, *, stand_ins: bool = True
+) -> Patterns:
+    """The patterns of a factor's levels, by default of the first one's.
 
-    Without stand-ins, the levels stay as they are: others' effects depend on which is which.
+    Equal patterns are found by exact equality of Z'Z. Without stand-ins the levels stay as they
+    are, which they must where other factors tell them apart.
     """
+    if factor is None:
+        factor = moments.factors[0] if moments.factors else no_levels(moments)
     m, q, p = factor.zx.shape
     lead = factor.zy.shape[:-2]
     first, pattern, count = _distinct(factor.zz)
@@ -88,6 +93,18 @@ def _chunks(m: int) -> Iterator[slice]:
     """Runs of groups small enough for the processor's cache."""
     for start in range(0, m, _GROUPS_AT_A_TIME):
         yield slice(start, min(start + _GROUPS_AT_A_TIME, m))
+
+
+def no_levels(moments: Moments) -> FactorMoments:
+    """The moments of a factor without levels and effects."""
+    p, lead = len(moments.xx), moments.yy.shape
+    return FactorMoments(
+        terms=(),
+        levels=np.zeros(0, dtype=np.int32),
+        zz=np.zeros((0, 0, 0)),
+        zx=np.zeros((0, 0, p)),
+        zy=np.zeros((*lead, 0, 0)),
+    )
 
 
 def _all_cross_products(moments: Moments) -> FloatArray:

@@ -78,14 +78,21 @@ def differentiate(objective: Objective, value: Value) -> Score:
     return Score(value, parts, G, -score)
 
 
+def cheapest_information(objective: Objective, score: Score) -> derivatives.Quadratic:
+    """Expected information; the average one where levels are crossed, which needs no traces."""
+    if objective.system.one_factor:
+        return derivatives.information(*_at(objective, score))
+    return derivatives.average_information(*_at(objective, score))
+
+
 def fisher_information(objective: Objective, score: Score) -> FloatArray:
     """A positive semidefinite (n, n) model of minus the Hessian over the packed factors.
 
-    The expected information, sigma2 profiled out, and the positive part of the curvature that the
-    map ``T -> T T'`` brings in: without it, steps overshoot through zero where a variance is zero
-    at the optimum, since the information of T vanishes there.
+    The expected (or average) information, sigma2 profiled out, and the positive part of the
+    curvature that the map ``T -> T T'`` brings in: without it, steps overshoot through zero where a
+    variance is zero at the optimum, since the information of T vanishes there.
     """
-    parts = derivatives.information(*_at(objective, score))
+    parts = cheapest_information(objective, score)
     inner = parts.delta_delta
     if objective.held_sigma2 is None:
         inner = inner - np.outer(parts.delta_sigma2, parts.delta_sigma2) / parts.sigma2_sigma2

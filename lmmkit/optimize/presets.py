@@ -13,6 +13,11 @@ def default_strategy() -> Step:
     return chain(variance_scoring(2), steepest_descent(metric=newton))
 
 
+def crossed_strategy() -> Step:
+    """Scoring on the variances for longer: the Hessian is dear where factors are crossed."""
+    return chain(variance_scoring(10), steepest_descent(metric=newton))
+
+
 def seed_strategy() -> Step:
     """The seed system's: a few EM steps, a few of steepest descent, then conjugate gradient."""
     return chain(em(10), steepest_descent(10), conjugate_gradient())

@@ -13,7 +13,8 @@ from lmmkit.optimize.certificate import Certificate, certify, is_singular
 from lmmkit.optimize.checks import is_count
 from lmmkit.optimize.constrained import maximize_subject_to
 from lmmkit.optimize.evaluate import Score, differentiate, evaluate, pack, reached
-from lmmkit.optimize.presets import default_strategy
+from lmmkit.optimize.presets import crossed_strategy, default_strategy
+from lmmkit.optimize.start import standard_start
 from lmmkit.optimize.step import Report, Status, Step
 from lmmkit.parameters.convert import to_square_root
 from lmmkit.parameters.natural import NaturalParams
@@ -101,7 +102,8 @@ def maximize(
     """
     _check_arguments(objective, start, max_iterations, progress)
     given = strategy is not None
-    strategy = default_strategy() if strategy is None else strategy
+    if strategy is None:
+        strategy = default_strategy() if objective.system.one_factor else crossed_strategy()
     if not isinstance(strategy, Step):
         raise StrategyError(f"expected a strategy such as chain(em(3), ...), got {strategy!r}")
     if objective.held:
@@ -217,11 +219,6 @@ def _maximize_held(
         certificate=Certificate(status, converged, last.score_norm, found.inertia, singular),
         reports=found.reports,
     )
-
-
-def standard_start(objective: Objective) -> SquareRootParams:
-    """Random effects that contribute as much variance as the residual does, uncorrelated."""
-    return SquareRootParams(tuple(np.eye(q) / np.sqrt(q) for q in objective.sizes))
 
 
 def _standardize(objective: Objective, params: SquareRootParams) -> SquareRootParams:

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from lmmkit.likelihood import derivatives
 from lmmkit.likelihood.objective import Objective
 from lmmkit.linalg import psd_factor, vech
 from lmmkit.optimize.checks import check_iterations
 from lmmkit.optimize.evaluate import (
     CONVERGED_BELOW,
     Score,
+    cheapest_information,
     differentiate,
     evaluate,
     packed_gradient,
@@ -73,9 +73,7 @@ def variance_scoring(iterations: int | None = None) -> Step:
 def _scored(objective: Objective, score: Score) -> FloatArray:
     """The packed factors after one scoring step."""
     place = score.value.place
-    parts = derivatives.information(
-        place.point, score.pieces, objective.degrees_of_freedom, objective.sizes
-    )
+    parts = cheapest_information(objective, score)
     information, by_sigma2 = parts.delta_delta, np.zeros(len(score.score))
     sigma2 = float(place.point.sigma2)
     if objective.held_sigma2 is None:

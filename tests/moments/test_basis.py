@@ -29,11 +29,12 @@ def test_standard_columns_are_orthonormal(name: str) -> None:
     n, p = whole.X.shape
     assert_allclose(moments.xx, n * np.eye(p), atol=1e-11 * n)
     assert_allclose(moments.xy, np.zeros(p), atol=1e-10)
-    total, start = moments.zz.sum(axis=0), 0
-    for size in moments.sizes:
-        block = total[start : start + size, start : start + size]
-        assert_allclose(block, n * np.eye(size), atol=1e-11 * n)
-        start += size
+    for factor in moments.factors:
+        total, start = factor.zz.sum(axis=0), 0
+        for size in moments.sizes:
+            block = total[start : start + size, start : start + size]
+            assert_allclose(block, n * np.eye(size), atol=1e-11 * n)
+            start += size
     assert_allclose(moments.basis.log_det_x, np.linalg.slogdet(moments.basis.x)[1], atol=1e-12)
 
 

@@ -6,7 +6,8 @@ from numpy.testing import assert_allclose
 
 from lmmkit.design import group
 from lmmkit.likelihood import Objective
-from lmmkit.moments import Basis, Moments, Patterns, collapse, cross_products
+from lmmkit.likelihood.system import system
+from lmmkit.moments import Basis, FactorMoments, Moments, Patterns, collapse, cross_products
 from lmmkit.records import FloatArray, evolve
 from tests.likelihood.cases import CRITERIA, POINTS, design, place
 from tests.likelihood.dense import KINDS, Kind, record
@@ -16,8 +17,9 @@ BALANCED = ("balanced intercept", "balanced intercept, covariate", "balanced slo
 
 def uncollapsed(moments: Moments) -> Patterns:
     """One pattern a group, by numpy: F = chol(Z'Z), U = F^-1 Z'[X y]."""
-    factor = np.linalg.cholesky(moments.zz)
-    joined = np.concatenate([moments.zx, moments.zy[..., None]], axis=-1)
+    (levels,) = moments.factors
+    factor = np.linalg.cholesky(levels.zz)
+    joined = np.concatenate([levels.zx, levels.zy[..., None]], axis=-1)
     inside = np.linalg.solve(factor, joined)
     total = np.block([[moments.xx, moments.xy[:, None]], [moments.xy, moments.yy]])
     m = len(factor)
@@ -65,7 +67,9 @@ def test_the_likelihood_is_that_of_all_groups(
     params = record(kind, place(design(name), point), beta=beta)
     for criterion in CRITERIA:
         fast = criterion(moments)
-        slow = Objective(moments, uncollapsed(moments), fast.criterion)
+        slow = Objective(
+            moments, evolve(system(moments), first=uncollapsed(moments)), fast.criterion
+        )
         for method in ("loglik", "score", "hessian", "expected_information"):
             expected: FloatArray = np.asarray(getattr(slow, method)(params))
             scale = np.abs(expected).max(initial=1.0)
@@ -96,10 +100,16 @@ def test_patterns_whose_difference_a_sum_would_swallow() -> None:
         xx=np.zeros((0, 0)),
         xy=np.zeros(0),
         yy=np.ones(()),
-        levels=np.arange(3, dtype=np.int32),
-        zz=np.array([np.diag([1e8, small]) for small in (1e-10, 2e-10, 1e-10)]),
-        zx=np.zeros((3, 2, 0)),
-        zy=np.zeros((3, 2)),
+        factors=(
+            FactorMoments(
+                terms=(0,),
+                levels=np.arange(3, dtype=np.int32),
+                zz=np.array([np.diag([1e8, small]) for small in (1e-10, 2e-10, 1e-10)]),
+                zx=np.zeros((3, 2, 0)),
+                zy=np.zeros((3, 2)),
+            ),
+        ),
+        pairs=(),
         sizes=(2,),
         basis=basis,
     )
