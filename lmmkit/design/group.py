@@ -21,16 +21,15 @@ def group(design: Design) -> tuple[GroupBlock, ...]:
     group rows keep the order of the frame. Rows that already come sorted by group in equal
     numbers are not copied.
     """
-    codes, n_groups = _independent_groups(design)
-    counts = np.bincount(codes, minlength=n_groups)
-    in_order = bool((codes[1:] >= codes[:-1]).all())
-    order = None if in_order else _stable_order(codes)
-    starts = np.cumsum(counts) - counts
+    codes = _independent_groups(design)
+    order = None if (codes[1:] >= codes[:-1]).all() else _stable_order(codes)
+    starts = _starts(codes if order is None else codes[order])
+    counts = np.diff(starts, append=len(codes))
     y = design.y if design.offset is None else adopt(design.y - design.offset)
     blocks = []
-    for size in np.unique(counts[counts > 0]):
+    for size in np.flatnonzero(np.bincount(counts)):
         members = np.flatnonzero(counts == size)
-        if in_order and len(members) * size == len(codes):
+        if order is None and len(members) == len(counts):
             rows = adopt(np.arange(len(codes), dtype=np.int32))
             take = None
         else:
@@ -39,6 +38,13 @@ def group(design: Design) -> tuple[GroupBlock, ...]:
             take = rows
         blocks.append(_block(design, y, (len(members), int(size)), rows, take))
     return tuple(blocks)
+
+
+def _starts(codes: IntArray) -> NDArray[np.intp]:
+    """Where the runs of equal codes start."""
+    starts = np.ones(len(codes), dtype=bool)
+    np.not_equal(codes[1:], codes[:-1], out=starts[1:])
+    return np.flatnonzero(starts)
 
 
 def _stable_order(codes: IntArray) -> IntArray:
@@ -76,17 +82,18 @@ def _block(
     )
 
 
-def _independent_groups(design: Design) -> tuple[IntArray, int]:
+def _independent_groups(design: Design) -> IntArray:
+    """The group of each row, as a number."""
     if not design.terms:
-        return np.zeros(design.n_obs, dtype=np.int32), 1
+        return np.zeros(design.n_obs, dtype=np.int32)
     first, *others = design.terms
     plain = all(term.loads is None and term.relation is None for term in design.terms)
     if plain and all(np.array_equal(first.codes, term.codes) for term in others):
-        return first.codes, len(first.levels)
+        return first.codes
     return _connected_rows(design)
 
 
-def _connected_rows(design: Design) -> tuple[IntArray, int]:
+def _connected_rows(design: Design) -> IntArray:
     """Components of the graph of levels, joined where they meet in a row or in a relation."""
     sizes = [len(term.levels) for term in design.terms]
     starts = np.cumsum([0, *sizes])
@@ -100,21 +107,22 @@ def _connected_rows(design: Design) -> tuple[IntArray, int]:
         for term, start in zip(design.terms, starts, strict=False)
         if term.relation is not None
     ]
-    n_components, label = _components(np.concatenate(edges), int(starts[-1]))
-    return label[nodes[:, 0]], n_components
+    label: IntArray = _components(np.concatenate(edges), int(starts[-1]))[nodes[:, 0]]
+    return label
 
 
 def _tied_levels(relation: LevelCovariance) -> NDArray[np.intp]:
     """Each level with the first one of its component of K, which is that of the root."""
-    _, label = _components(np.argwhere(relation.root), len(relation.levels))
+    label = _components(np.argwhere(relation.root), len(relation.levels))
     first = np.unique(label, return_index=True)[1]
     return np.column_stack([np.arange(len(label)), first[label]])
 
 
-def _components(edges: NDArray[np.intp], n_nodes: int) -> tuple[int, IntArray]:
+def _components(edges: NDArray[np.intp], n_nodes: int) -> IntArray:
+    """The component of each node, as a number."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     graph = coo_array((np.ones(len(edges), dtype=np.int8), edges.T), shape=(n_nodes, n_nodes))
-    n_components, label = connected_components(graph, directed=False)
-    return int(n_components), label.astype(np.int32)
+    label: IntArray = connected_components(graph, directed=False)[1].astype(np.int32)
+    return label
