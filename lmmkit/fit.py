@@ -9,6 +9,7 @@ import polars as pl
 
 from lmmkit.design import build_design, group
 from lmmkit.design.design import Design
+from lmmkit.design.relation import LevelCovariance
 from lmmkit.errors import ArgumentError, DataError, UnsupportedModelError
 from lmmkit.formula.terms import ModelFormula
 from lmmkit.likelihood.derivatives import Criterion
@@ -114,6 +115,7 @@ def fit(
     weights: Any = None,
     offset: Any = None,
     missing: str = "drop",
+    relations: Mapping[str, LevelCovariance] | None = None,
     progress: Callable[[int, Report], None] | None = None,
 ) -> Fit:
     """Fit a linear mixed-effects model by (restricted) maximum likelihood.
@@ -134,6 +136,9 @@ def fit(
         ``sigma2 / weight``; the offset is a part of the mean that is known.
     missing : {"drop", "raise"}
         What to do with rows that have missing values.
+    relations : mapping of str to LevelCovariance, optional
+        Known covariances between the levels of grouping factors, by the factor's name, see
+        :func:`~lmmkit.design.build.build_design`.
     progress : callable (iteration, report), optional
         Called after every iteration.
 
@@ -147,7 +152,9 @@ def fit(
     LmmkitError
         A subclass that says what is wrong with the formula, the data or an argument.
     """
-    design = build_design(formula, frame, weights=weights, offset=offset, missing=missing)
+    design = build_design(
+        formula, frame, weights=weights, offset=offset, missing=missing, relations=relations
+    )
     return fit_design(design, reml=reml, strategy=strategy, fixed=fixed, progress=progress)
 
 

@@ -46,7 +46,10 @@ def check_terms(terms: Sequence[RandomTerm], n_rows: int, weights: FloatArray | 
                 "are needed to estimate a variance; leave the term out"
             )
         _check_columns(term, where)
-        if term.q * m < n_rows or varying_weights:
+        if term.loads is not None and not term.loads.any():
+            raise DataError(f"{where}: all loads are zero; give others, or leave the term out")
+        known = term.relation is not None or term.loads is not None
+        if known or term.q * m < n_rows or varying_weights:
             continue
         if term.names == ("Intercept",):
             raise DataError(

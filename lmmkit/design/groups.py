@@ -1,14 +1,12 @@
 """Factors: the sorted levels of a column and the position of each row's level among them."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import attrs
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from lmmkit.design.checks import check_unmasked
 from lmmkit.design.frames import kind_of
 from lmmkit.errors import DataError
 from lmmkit.records import IntArray, adopt, record
@@ -79,26 +77,6 @@ def check_groupable(series: pl.Series) -> None:
     )
 
 
-def label_series(where: str, name: str, labels: Any) -> pl.Series:
-    """Labels given as a sequence, an array or a series, as a series that can be a factor."""
-    check_unmasked(where, labels)
-    try:
-        series = pl.Series(name, labels)
-    except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
-        raise _not_labels(where) from error
-    if series.dtype == pl.Object:
-        raise _not_labels(where)
-    check_groupable(series)
-    return series.cast(_LABEL) if series.dtype == pl.Categorical else series
-
-
-def _not_labels(where: str) -> DataError:
-    return DataError(
-        f"{where} cannot be read as one column; expected one label a row, all of them whole "
-        "numbers, all text, all true/false or all dates"
-    )
-
-
 @record
 class GroupLevels:
     """The levels of one grouping factor, and how to find them in a new frame.
@@ -106,8 +84,10 @@ class GroupLevels:
     Attributes
     ----------
     columns : tuple of str
+    kinds : tuple of str
+        What each column must stay: numbers, text, true/false or dates.
     levels : tuple of polars.Series
-        The levels of each column.
+        The levels of each column; empty where ``labels`` are those of a relation.
     pairs : tuple of ndarray
         For ``a:b:c``, the combinations that occur: codes of ``a`` and ``b`` joined into one
         number, those joined with the codes of ``c``, and so on.
@@ -115,6 +95,7 @@ class GroupLevels:
     """
 
     columns: tuple[str, ...]
+    kinds: tuple[str, ...]
     levels: tuple[pl.Series, ...]
     pairs: tuple[NDArray[np.int64], ...]
     labels: pl.Series = attrs.field(repr=False)
@@ -137,11 +118,17 @@ def find_groups(
         levels.append(inner)
         pairs.append(pair)
     labels = labels.alias(":".join(names))
-    return GroupLevels(tuple(names), tuple(levels), tuple(pairs), labels), adopt(codes)
+    kinds = tuple(kind_of(columns[name].dtype) for name in names)
+    return GroupLevels(tuple(names), kinds, tuple(levels), tuple(pairs), labels), adopt(codes)
 
 
 def match_groups(groups: GroupLevels, columns: Mapping[str, pl.Series]) -> IntArray:
-    """Each row's level of a fitted grouping factor, -1 for a level not seen in the fit."""
+    """Each row's level of a fitted grouping factor, -1 for a level that the fit does not have."""
+    if not groups.levels:
+        first, *others = (columns[name] for name in groups.columns)
+        for series in others:
+            first = first.cast(_LABEL) + ":" + series.cast(_LABEL)
+        return match_levels(first, groups.labels)
     codes = match_levels(columns[groups.columns[0]], groups.levels[0])
     for name, inner, pair in zip(groups.columns[1:], groups.levels[1:], groups.pairs, strict=True):
         inner_codes = match_levels(columns[name], inner)

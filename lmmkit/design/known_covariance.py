@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from lmmkit.design.groups import label_series
+from lmmkit.design.labels import distinct_labels
 from lmmkit.design.relation import LevelCovariance
 from lmmkit.errors import DataError, ShapeError
 from lmmkit.records import FloatArray, adopt
@@ -38,7 +38,7 @@ def level_covariance(matrix: Any, levels: Sequence[Any] | pl.Series) -> LevelCov
     ShapeError, DataError
         When K is not a covariance matrix, or the labels do not name its rows.
     """
-    labels = _labels(levels)
+    labels = distinct_labels(levels)
     K = _symmetric("matrix", matrix, labels)
     try:
         root = np.linalg.cholesky(K)
@@ -75,7 +75,7 @@ def level_precision(matrix: Any, levels: Sequence[Any] | pl.Series) -> LevelCova
     """
     from scipy.linalg import lapack
 
-    labels = _labels(levels)
+    labels = distinct_labels(levels)
     precision = _symmetric("matrix", matrix, labels)
     try:
         reversed_factor = np.linalg.cholesky(precision[::-1, ::-1])
@@ -92,19 +92,6 @@ def level_precision(matrix: Any, levels: Sequence[Any] | pl.Series) -> LevelCova
         )
     upper = reversed_factor[::-1, ::-1]
     return LevelCovariance(labels, adopt(lapack.dtrtri(upper.T, lower=1)[0]))
-
-
-def _labels(levels: Any) -> pl.Series:
-    labels = label_series("levels", "level", levels)
-    if labels.null_count():
-        raise DataError(f"levels: label {labels.is_null().arg_max()} is missing; name every row")
-    twice = labels.filter(labels.is_duplicated())
-    if len(twice):
-        raise DataError(
-            f"levels: {twice[0]!r} names {int((labels == twice[0]).sum())} rows; expected one "
-            "label a row, all different"
-        )
-    return labels
 
 
 def _symmetric(name: str, matrix: Any, labels: pl.Series) -> FloatArray:

@@ -122,7 +122,7 @@ ADJACENT = np.array([[1.0, -1, 0], [-1, 2, -1], [0, -1, 1]])
         (SKEWED, "abc", DataError, "symmetric matrix, but the entry of 'a' and 'c' differs"),
         (np.diag([1.0, np.nan, 1.0]), "abc", DataError, "of 'b' and 'b' is missing or infinite"),
         (np.diag([1.0, np.inf, 1.0]), "abc", DataError, "of 'b' and 'b' is missing or infinite"),
-        (np.eye(3), "aba", DataError, "'a' names 2 rows"),
+        (np.eye(3), "aba", DataError, "'a' stands 2 times"),
         (np.eye(3), ["a", None, "c"], DataError, "label 1 is missing"),
         (np.eye(3), [1.0, 2.0, 3.0], DataError, "'level' is Float64; expected whole numbers"),
         (np.eye(3), [1, "b", 3], DataError, "levels cannot be read as one column"),
