@@ -84,6 +84,20 @@ def match_factor(levels: FactorLevels, columns: Mapping[str, pl.Series]) -> Fact
     return Factor(levels, padded(codes, _present(levels, columns)), _loads(levels, columns))
 
 
+def typed(
+    factors: Iterable[FactorLevels], columns: Mapping[str, pl.Series]
+) -> dict[str, pl.Series]:
+    """The columns, a column of memberships in which every row is missing given its type."""
+    cast = {
+        name: columns[name].cast(factor.labels.dtype)
+        for factor in factors
+        if isinstance(factor, MemberLevels)
+        for name in factor.columns
+        if columns[name].dtype == pl.Null
+    }
+    return {**columns, **cast}
+
+
 def required_columns(
     bars: Iterable[BarTerm], columns: Mapping[str, pl.Series]
 ) -> dict[str, pl.Series]:

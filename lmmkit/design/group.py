@@ -113,9 +113,12 @@ def _connected_rows(design: Design) -> IntArray:
 
 def _tied_levels(relation: LevelCovariance) -> NDArray[np.intp]:
     """Each level with the first one of its component of K, which is that of the root."""
-    label = _components(np.argwhere(relation.root), len(relation.levels))
+    m = len(relation.levels)
+    if relation.root[:, 0].all():
+        return np.column_stack([np.arange(m), np.zeros(m, dtype=np.intp)])
+    label = _components(np.argwhere(relation.root), m)
     first = np.unique(label, return_index=True)[1]
-    return np.column_stack([np.arange(len(label)), first[label]])
+    return np.column_stack([np.arange(m), first[label]])
 
 
 def _components(edges: NDArray[np.intp], n_nodes: int) -> IntArray:

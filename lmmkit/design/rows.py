@@ -8,7 +8,7 @@ import polars as pl
 
 from lmmkit.design.design import Design, DroppedRows
 from lmmkit.design.encoding import Encoder, Encoding
-from lmmkit.design.factors import match_factor, required_columns
+from lmmkit.design.factors import match_factor, required_columns, typed
 from lmmkit.design.frames import as_frame, keep_rows, kept_numbers, kind_of, select, side_column
 from lmmkit.errors import ArgumentError, DataError
 from lmmkit.records import (
@@ -110,7 +110,8 @@ def design_rows(
     groups = fitted.groups if random else ()
     grouping = {name: kind for g in groups for name, kind in zip(g.columns, g.kinds, strict=True)}
     needed = [*variables, *grouping, *(name for bar in bars for name in bar.weights)]
-    columns = select(frame, dict.fromkeys(needed), f"the fitted formula {model.text!r}")
+    found = select(frame, dict.fromkeys(needed), f"the fitted formula {model.text!r}")
+    columns = typed(groups, found)
     for name in variables:
         _check_kind(columns[name], fitted.kinds[name], "a variable")
     for name, kind in grouping.items():

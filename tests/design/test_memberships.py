@@ -165,6 +165,14 @@ def test_new_rows() -> None:
         design_rows(design, new.with_columns(b=pl.lit(1)))
 
 
+def test_new_rows_with_one_membership_each() -> None:
+    design = build_design("y ~ 1 + (x | mm(a, b))", FRAME)
+    rows = design_rows(design, {"x": [1.0, 2.0], "a": ["u", "?"], "b": [None, None]})
+    assert rows.codes[0].tolist() == [[2, 2], [-1, -1]]
+    assert rows.loads[0] is not None
+    assert rows.loads[0].tolist() == [[1.0, 0.0], [1.0, 0.0]]
+
+
 def test_the_rows_of_the_fit_come_out_as_in_the_fit() -> None:
     for formula in ("mm(a, b)", "mm(a, b, weights=(wa, wb))"):
         design = build_design(f"y ~ 1 + (x | {formula})", FRAME)

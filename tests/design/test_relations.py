@@ -142,6 +142,19 @@ def test_as_many_animals_as_records_are_legal() -> None:
     relation = relation_of(range(N + 3))
     (term,) = build_design("y ~ x + (1 | animal)", frame, relations={"animal": relation}).terms
     assert len(term.levels) == N + 3
+    for multiple, words in ((1.0, "a level of its own"), (3.0, "a level of its own")):
+        same = level_covariance(multiple * np.eye(N), range(N))
+        with pytest.raises(DataError, match=words):
+            build_design("y ~ x + (1 | animal)", frame, relations={"animal": same})
+
+
+def test_levels_without_rows_do_not_count() -> None:
+    identity = level_covariance(np.eye(2 * N), range(2 * N))
+    (term,) = build_design("y ~ x + (1 | g)", FRAME, relations={"g": identity}).terms
+    assert len(term.levels) == 2 * N
+    frame = FRAME.with_columns(g=pl.lit(7))
+    with pytest.raises(DataError, match="has one level, 7"):
+        build_design("y ~ x + (1 | g)", frame, relations={"g": identity})
 
 
 @pytest.mark.parametrize(
