@@ -80,6 +80,7 @@ def build_design_from_arrays(
             f"terms: expected a list of random terms, an empty one for none, got {terms!r}"
         )
     kept = independent_columns(full)
+    fixed = full if len(kept) == full.shape[1] else adopt(full[:, kept])
     names = tuple(full_names[i] for i in kept)
     unrelated = [_term(position, term, n) for position, term in enumerate(terms)]
     known = check_relations(relations, [term.group for term in unrelated])
@@ -88,10 +89,10 @@ def build_design_from_arrays(
     shift = None if offset is None else _vector("offset", offset, n)
     check_response(response, shift, "y")
     check_size(n, names)
-    check_terms(records, n, prior)
+    check_terms(records, fixed, prior)
     return Design(
         y=response,
-        X=full if len(kept) == full.shape[1] else adopt(full[:, kept]),
+        X=fixed,
         x_names=names,
         terms=records,
         rows=adopt(np.arange(n, dtype=np.int32)),

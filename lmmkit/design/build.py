@@ -97,6 +97,7 @@ def build_design(
     full = encoder.matrix(model.fixed)
     full_names = encoder.names(model.fixed)
     kept = independent_columns(full)
+    X = full if len(kept) == full.shape[1] else adopt(full[:, kept])
     names = tuple(full_names[i] for i in kept)
     factors = find_factors(model.random, columns)
     unrelated = [
@@ -118,11 +119,11 @@ def build_design(
     check_response(y, total_offset, model.response)
     check_size(n, names)
     terms = relate(unrelated, related)
-    check_terms(terms, n, prior_weights)
+    check_terms(terms, X, prior_weights)
     offset_source = offset if isinstance(offset, str) else None if offset is None else ""
     return Design(
         y=y,
-        X=full if len(kept) == full.shape[1] else adopt(full[:, kept]),
+        X=X,
         x_names=names,
         terms=terms,
         rows=adopt(rows),

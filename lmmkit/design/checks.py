@@ -34,8 +34,12 @@ def check_response(y: FloatArray, offset: FloatArray | None, name: str) -> None:
             )
 
 
-def check_terms(terms: Sequence[RandomTerm], n_rows: int, weights: FloatArray | None) -> None:
-    """Refuse random terms whose variance the data cannot tell from the residual variance."""
+def check_terms(terms: Sequence[RandomTerm], X: FloatArray, weights: FloatArray | None) -> None:
+    """Refuse random terms whose variance the data cannot tell from the residual variance.
+
+    X has full column rank, as Z has then if it is X.
+    """
+    n_rows = len(X)
     varying_weights = weights is not None and bool((weights != weights[0]).any())
     for term in terms:
         used = None if term.relation is None else np.unique(term.codes)
@@ -47,7 +51,8 @@ def check_terms(terms: Sequence[RandomTerm], n_rows: int, weights: FloatArray | 
                 f"{where}: the grouping factor has one level, {only!r}; at least two are needed to "
                 "estimate a variance; leave the term out"
             )
-        _check_columns(term, where)
+        if term.Z is not X:
+            _check_columns(term, where)
         if term.loads is not None and not term.loads.any():
             raise DataError(f"{where}: all loads are zero; give others, or leave the term out")
         if term.q * m < n_rows or varying_weights or _differs_from_noise(term):

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from lmmkit.design.blocks import GroupBlock
 from lmmkit.design.design import Design
+from lmmkit.design.groups import run_starts
 from lmmkit.design.relation import LevelCovariance
 from lmmkit.records import FloatArray, IntArray, adopt
 
@@ -23,7 +24,7 @@ def group(design: Design) -> tuple[GroupBlock, ...]:
     """
     codes = _independent_groups(design)
     order = None if (codes[1:] >= codes[:-1]).all() else _stable_order(codes)
-    starts = _starts(codes if order is None else codes[order])
+    starts = run_starts(codes if order is None else codes[order])
     counts = np.diff(starts, append=len(codes))
     y = design.y if design.offset is None else adopt(design.y - design.offset)
     blocks = []
@@ -38,13 +39,6 @@ def group(design: Design) -> tuple[GroupBlock, ...]:
             take = rows
         blocks.append(_block(design, y, (len(members), int(size)), rows, take))
     return tuple(blocks)
-
-
-def _starts(codes: IntArray) -> NDArray[np.intp]:
-    """Where the runs of equal codes start."""
-    starts = np.ones(len(codes), dtype=bool)
-    np.not_equal(codes[1:], codes[:-1], out=starts[1:])
-    return np.flatnonzero(starts)
 
 
 def _stable_order(codes: IntArray) -> IntArray:

@@ -1,6 +1,7 @@
 """Factors: the sorted levels of a column and the position of each row's level among them."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import attrs
 import numpy as np
@@ -40,6 +41,9 @@ def levels_and_codes(series: pl.Series) -> tuple[pl.Series, IntArray]:
         levels = series.unique().sort()
         codes = series.cast(pl.Enum(levels)).to_physical().to_numpy()
         return levels, codes.astype(np.int32)
+    if dtype.is_integer():
+        used, codes = _compact(series)
+        return pl.Series(series.name, used, dtype=dtype), codes
     physical = series.cast(pl.UInt8) if dtype == pl.Boolean else series.to_physical()
     used, codes = _compact(physical)
     return pl.Series(series.name, used, dtype=physical.dtype).cast(dtype), codes
@@ -141,6 +145,10 @@ def match_groups(groups: GroupLevels, columns: Mapping[str, pl.Series]) -> IntAr
 def _compact(series: pl.Series) -> tuple[NDArray[np.int64], IntArray]:
     """The distinct whole numbers, sorted, and each row's position among them."""
     values = series.to_numpy()
+    if series.is_sorted():
+        starts = run_starts(values)
+        lengths = np.diff(starts, append=len(values))
+        return values[starts], np.repeat(np.arange(len(starts), dtype=np.int32), lengths)
     low, high = int(series.min()), int(series.max())  # type: ignore[arg-type]
     if high - low < 4 * len(values) + 1024:
         wide = np.uint64 if low > 0 else np.int64
@@ -153,9 +161,12 @@ def _compact(series: pl.Series) -> tuple[NDArray[np.int64], IntArray]:
         position = np.cumsum(seen, dtype=np.int32)
         position -= 1
         return np.flatnonzero(seen).astype(wide) + wide(low), position[values]
-    if series.is_sorted():
-        starts = np.flatnonzero(np.concatenate(([True], values[1:] != values[:-1])))
-        lengths = np.diff(starts, append=len(values))
-        return values[starts], np.repeat(np.arange(len(starts), dtype=np.int32), lengths)
     distinct = series.unique().sort()
     return distinct.to_numpy(), match_levels(series, distinct)
+
+
+def run_starts(values: NDArray[Any]) -> NDArray[np.intp]:
+    """Where the runs of equal values start."""
+    starts = np.ones(len(values), dtype=bool)
+    np.not_equal(values[1:], values[:-1], out=starts[1:])
+    return np.flatnonzero(starts)
