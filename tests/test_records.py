@@ -257,8 +257,8 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
         r"X is \(2, 3\) groups x rows, another part \(2, 2\)",
     ),
     (lambda: a_block(loads=(None, None)), "one entry of loads a random term"),
-    (lambda: a_block(loads=(LOADS_BY_GROUP,)), r"levels: expected shape \(2, 3, 2\), got \(2, 3\)"),
-    (lambda: a_block(levels=(np.zeros((2, 2)),)), r"levels: expected shape \(2, 3\), got \(2, 2\)"),
+    (lambda: a_block(loads=(LOADS_BY_GROUP,)), r"levels: expected \(2, 3, 2\), got \(2, 3\)"),
+    (lambda: a_block(levels=(np.zeros((2, 2)),)), r"levels: expected \(2, 3\), got \(2, 2\)"),
     (lambda: a_block(weights=np.ones((3, 2))), "another part"),
     (
         lambda: some_moments(zz=np.zeros((1, 1, 1))),

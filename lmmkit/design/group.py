@@ -1,6 +1,6 @@
 """Cut a design's rows into independent groups and stack the groups of one size."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,37 +89,36 @@ def _independent_groups(design: Design) -> IntArray:
 
 def _connected_rows(design: Design) -> IntArray:
     """Components of the graph of levels, joined where they meet in a row or in a relation."""
-    sizes = [len(term.levels) for term in design.terms]
-    starts = np.cumsum([0, *sizes])
-    nodes = np.column_stack(
-        [term.codes + start for term, start in zip(design.terms, starts, strict=False)]
-    )
-    edges = [np.zeros((0, 2), dtype=nodes.dtype)]
-    edges += [nodes[:, [0, j]] for j in range(1, nodes.shape[1])]
-    edges += [
-        _tied_levels(term.relation) + start
-        for term, start in zip(design.terms, starts, strict=False)
-        if term.relation is not None
-    ]
-    label: IntArray = _components(np.concatenate(edges), int(starts[-1]))[nodes[:, 0]]
-    return label
+    nodes: list[IntArray] = []
+    ties: list[IntArray] = []
+    start = 0
+    for term in design.terms:
+        codes = term.codes if term.codes.ndim == 2 else term.codes[:, None]
+        nodes += [column + np.int32(start) for column in codes.T]
+        if term.relation is not None:
+            ties.append(_tied_levels(term.relation) + np.int32(start))
+        start += len(term.levels)
+    heads = [nodes[0][:0], *[nodes[0]] * (len(nodes) - 1), *(tie[0] for tie in ties)]
+    tails = [nodes[0][:0], *nodes[1:], *(tie[1] for tie in ties)]
+    return _components(np.concatenate(heads), np.concatenate(tails), start)[nodes[0]]
 
 
-def _tied_levels(relation: LevelCovariance) -> NDArray[np.intp]:
-    """Each level with the first one of its component of K, which is that of the root."""
-    m = len(relation.levels)
+def _tied_levels(relation: LevelCovariance) -> IntArray:
+    """Each level below the first one of its component of K, which is that of the root."""
+    levels = np.arange(len(relation.levels), dtype=np.int32)
     if relation.root[:, 0].all():
-        return np.column_stack([np.arange(m), np.zeros(m, dtype=np.intp)])
-    label = _components(np.argwhere(relation.root), m)
-    first = np.unique(label, return_index=True)[1]
-    return np.column_stack([np.arange(m), first[label]])
+        return np.stack([np.zeros_like(levels), levels])
+    below, above = np.nonzero(relation.root)
+    label = _components(below, above, len(levels))
+    first = np.unique(label, return_index=True)[1].astype(np.int32)
+    return np.stack([first[label], levels])
 
 
-def _components(edges: NDArray[np.intp], n_nodes: int) -> IntArray:
+def _components(head: NDArray[Any], tail: NDArray[Any], n_nodes: int) -> IntArray:
     """The component of each node, as a number."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    graph = coo_array((np.ones(len(edges), dtype=np.int8), edges.T), shape=(n_nodes, n_nodes))
+    graph = coo_array((np.ones(len(head), dtype=np.int8), (head, tail)), shape=(n_nodes, n_nodes))
     label: IntArray = connected_components(graph, directed=False)[1].astype(np.int32)
     return label
