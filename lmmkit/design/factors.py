@@ -117,7 +117,7 @@ def required_columns(
         for weight, here in zip(bar.weights, present, strict=bool(bar.weights)):
             loaded[weight] = loaded.get(weight, here) | here
     for weight, here in loaded.items():
-        required[weight] = _load_column(columns[weight]).set(~here, 0.0)
+        required.setdefault(weight, _load_column(columns[weight]).set(~here, 0.0))
     return required
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from lmmkit.design.checks import check_unmasked
 from lmmkit.design.labels import distinct_labels
 from lmmkit.design.relation import LevelCovariance
 from lmmkit.errors import DataError, ShapeError
@@ -96,7 +97,10 @@ def level_precision(matrix: Any, levels: Sequence[Any] | pl.Series) -> LevelCova
 
 def _symmetric(name: str, matrix: Any, labels: pl.Series) -> FloatArray:
     """The matrix, dense; refused unless its shape, its values and its symmetry are right."""
+    check_unmasked(name, matrix)
     dense = matrix.toarray() if hasattr(matrix, "toarray") else matrix
+    if np.iscomplexobj(dense):
+        raise ShapeError(f"{name}: expected real numbers, got complex ones; take the .real part")
     try:
         K = np.array(dense, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -116,6 +120,8 @@ def _symmetric(name: str, matrix: Any, labels: pl.Series) -> FloatArray:
             f"{name}: the entry of {_entry(infinite, labels)} is missing or infinite; fill it, or "
             "leave the level out"
         )
+    if not K.any():
+        raise DataError(f"{name}: every entry is zero, so that the levels have no variance")
     skewed = np.abs(K - K.T) > _ROUNDING * np.abs(K).max(initial=0.0)
     if skewed.any():
         raise DataError(

@@ -18,6 +18,8 @@ def label_series(where: str, name: str, labels: Any) -> pl.Series:
         raise _not_labels(where) from error
     if series.dtype == pl.Object:
         raise _not_labels(where)
+    if not len(series):
+        raise DataError(f"{where}: expected labels of levels, got none")
     check_groupable(series)
     return series.cast(pl.String) if series.dtype == pl.Categorical else series
 

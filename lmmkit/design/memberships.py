@@ -113,6 +113,8 @@ def incidence(matrix: Any, levels: Sequence[Any] | pl.Series | None = None) -> M
     """
     from scipy.sparse import csr_array, issparse
 
+    if np.iscomplexobj(matrix):
+        raise ShapeError("incidence: expected real numbers, got complex ones; take the .real part")
     if not issparse(matrix):
         check_unmasked("incidence", matrix)
         matrix = frozen_array(matrix)
@@ -172,7 +174,8 @@ def _one_column(where: str, columns: Sequence[pl.Series]) -> pl.Series:
                 f"{where}: the column {first.name!r} is {kind}, {series.name!r} is "
                 f"{kind_of(series.dtype)}; memberships are levels of one factor, make them the same"
             )
-    if kind == "text" and len({series.dtype for series in columns}) > 1:
+    one_enum = first.dtype == pl.Enum and all(series.dtype == first.dtype for series in columns)
+    if kind == "text" and not one_enum:
         columns = [series.cast(pl.String) for series in columns]
     frames = [series.alias(where).to_frame() for series in columns]
     try:

@@ -127,7 +127,12 @@ ADJACENT = np.array([[1.0, -1, 0], [-1, 2, -1], [0, -1, 1]])
         (np.eye(3), [1.0, 2.0, 3.0], DataError, "'level' is Float64; expected whole numbers"),
         (np.eye(3), [1, "b", 3], DataError, "levels cannot be read as one column"),
         (np.eye(3), 7, DataError, "levels cannot be read as one column"),
-        (np.zeros((0, 0)), [], LmmkitError, "level"),
+        (np.zeros((0, 0)), [], DataError, "levels: expected labels of levels, got none"),
+        (np.zeros((3, 3)), "abc", DataError, "every entry is zero"),
+        (1j * np.eye(3), "abc", ShapeError, "expected real numbers"),
+        (csr_matrix(1j * np.eye(3)), "abc", ShapeError, "expected real numbers"),
+        (np.ma.masked_equal(np.eye(3), 0), "abc", DataError, "6 entries of the masked array"),
+        (pl.DataFrame({"a": [1.0], "b": [2.0]}), "ab", ShapeError, r"got shape \(1, 2\)"),
     ],
 )
 @pytest.mark.parametrize("build", [level_covariance, level_precision])

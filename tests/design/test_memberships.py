@@ -82,12 +82,15 @@ def test_a_column_that_is_needed_otherwise_must_be_whole() -> None:
     assert design.rows.tolist() == [0, 2, 3, 4, 5]
     design = build_design("y ~ 1 + (1 | b) + (0 + x | mm(a, b))", FRAME)
     assert design.rows.tolist() == [0, 2, 3, 4, 5]
+    design = build_design("y ~ 1 + (1 | i) + (1 | mm(a, b, weights=(i, x)))", FRAME)
+    assert design.rows.tolist() == [0, 1, 3, 4, 5]
 
 
 @pytest.mark.parametrize(
     "types",
     [
         (pl.Categorical, pl.String),
+        (pl.Categorical, pl.Categorical),
         (pl.Enum(["v", "u", "t", "s"]), pl.Categorical),
         (pl.Enum(LEVELS), pl.Enum(["v", "u", "t", "s"])),
     ],
@@ -264,6 +267,8 @@ def test_more_columns_than_rows_are_legal() -> None:
         ),
         (lambda: incidence(np.ma.masked_equal(np.eye(2), 1)), DataError, "2 entries of the masked"),
         (lambda: incidence(np.ones(3)), ShapeError, r"a matrix \(rows, levels\), got shape \(3,\)"),
+        (lambda: incidence(1j * np.eye(2)), ShapeError, "expected real numbers"),
+        (lambda: incidence(csr_array(1j * np.eye(2))), ShapeError, "expected real numbers"),
         (lambda: incidence(np.ones((0, 3))), ShapeError, "a matrix"),
         (lambda: incidence("x"), ShapeError, "float64"),
         (lambda: incidence(np.diag([1.0, np.inf])), DataError, r"1 entries .* first at \(1, 1\)"),
