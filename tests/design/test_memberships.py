@@ -15,7 +15,7 @@ from lmmkit.design import (
     incidence,
     memberships,
 )
-from lmmkit.errors import ColumnNotFoundError, DataError, LmmkitError, ShapeError
+from lmmkit.errors import ColumnNotFoundError, DataError, FormulaError, LmmkitError, ShapeError
 from lmmkit.records import evolve
 
 FRAME = pl.DataFrame(
@@ -136,6 +136,11 @@ def test_frames_that_do_not_fit(
     frame = FRAME.with_columns(**{name: pl.lit(value) for name, value in changes.items()})
     with pytest.raises(kind, match=words):
         build_design(f"y ~ 1 + (1 | {formula})", frame)
+
+
+def test_memberships_are_no_fixed_effects() -> None:
+    with pytest.raises(FormulaError, match=r"as in \(1 \| mm\(a, b\)\)"):
+        build_design("y ~ mm(a, b) + (1 | i)", FRAME)
 
 
 def test_new_rows() -> None:
