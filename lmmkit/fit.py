@@ -9,7 +9,8 @@ import polars as pl
 
 from lmmkit.design import build_design, group
 from lmmkit.design.design import Design
-from lmmkit.errors import ArgumentError, DataError, UnsupportedModelError
+from lmmkit.design.relation import LevelCovariance
+from lmmkit.errors import ArgumentError, DataError
 from lmmkit.formula.terms import ModelFormula
 from lmmkit.likelihood.derivatives import Criterion
 from lmmkit.likelihood.hold import hold
@@ -114,6 +115,7 @@ def fit(
     weights: Any = None,
     offset: Any = None,
     missing: str = "drop",
+    relations: Mapping[str, LevelCovariance] | None = None,
     progress: Callable[[int, Report], None] | None = None,
 ) -> Fit:
     """Fit a linear mixed-effects model by (restricted) maximum likelihood.
@@ -134,6 +136,9 @@ def fit(
         ``sigma2 / weight``; the offset is a part of the mean that is known.
     missing : {"drop", "raise"}
         What to do with rows that have missing values.
+    relations : mapping of str to LevelCovariance, optional
+        Known covariances between the levels of grouping factors, by the factor's name, see
+        :func:`~lmmkit.design.build.build_design`.
     progress : callable (iteration, report), optional
         Called after every iteration.
 
@@ -147,7 +152,9 @@ def fit(
     LmmkitError
         A subclass that says what is wrong with the formula, the data or an argument.
     """
-    design = build_design(formula, frame, weights=weights, offset=offset, missing=missing)
+    design = build_design(
+        formula, frame, weights=weights, offset=offset, missing=missing, relations=relations
+    )
     return fit_design(design, reml=reml, strategy=strategy, fixed=fixed, progress=progress)
 
 
@@ -170,33 +177,41 @@ def fit_design(
         raise DataError(
             f"expected one response, got an array of shape {design.y.shape}: fit one at a time"
         )
-    for term in design.terms:
-        if term.relation is not None or term.loads is not None:
-            raise UnsupportedModelError(
-                f"the random term on {term.group!r} has a relation or loads; this version builds "
-                "such designs, but does not fit them"
-            )
     moments = cross_products(group(design))
     objective = restricted(moments) if reml else ml(moments)
-    _check_not_exact(design, objective)
+    rounding = _rounding(design, objective)
+    if objective.system.one_factor and _saturated(objective) <= rounding:
+        raise _no_residual(design)
     if fixed is not None:
         objective = hold(objective, design, fixed)
-    return Fit(design, objective, maximize(objective, strategy, progress=progress))
+    optimum = maximize(objective, strategy, progress=progress)
+    if optimum.natural.sigma2 * design.n_obs <= rounding and objective.held_sigma2 is None:
+        raise _no_residual(design)
+    return Fit(design, objective, optimum)
 
 
-def _check_not_exact(design: Design, objective: Objective) -> None:
-    """Refuse a response whose residual is rounding: the log-likelihood has no maximum there."""
-    saturated = any(term.q * len(term.levels) >= design.n_obs for term in design.terms)
+def _rounding(design: Design, objective: Objective) -> float:
+    """The sum of squares below which a residual is rounding; none where effects outnumber rows."""
+    if any(term.q * len(term.levels) >= design.n_obs for term in design.terms):
+        return -1.0
+    weighted = design.y if design.weights is None else design.y * design.weights
+    return max(_ROUNDING * float(objective.moments.yy), _ROUNDING**2 * float(design.y @ weighted))
+
+
+def _saturated(objective: Objective) -> float:
+    """The sum of squares that all effects, taken as fixed, leave of y."""
     outside = objective.system.first.outside
     residual = outside[-1, -1]
     if outside[:-1, -1].any():
         explained = np.linalg.lstsq(outside[:-1, :-1], outside[:-1, -1], rcond=None)[0]
         residual = residual - outside[-1, :-1] @ explained
-    weighted = design.y if design.weights is None else design.y * design.weights
-    rounding = max(_ROUNDING * float(objective.moments.yy), _ROUNDING**2 * (design.y @ weighted))
-    if not saturated and residual <= rounding:
-        raise DataError(
-            f"the fixed and random effects reproduce the response {design.response!r} to within "
-            "rounding, so that no residual variance is left to estimate; use fewer terms, check "
-            "the column, or subtract from it what is known of it"
-        )
+    return float(residual)
+
+
+def _no_residual(design: Design) -> DataError:
+    """The log-likelihood has no maximum where nothing is left."""
+    return DataError(
+        f"the fixed and random effects reproduce the response {design.response!r} to within "
+        "rounding, so that no residual variance is left to estimate; use fewer terms, check "
+        "the column, or subtract from it what is known of it"
+    )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar, dataclass_transform
+from weakref import WeakValueDictionary
 
 import attrs
 import numpy as np
@@ -15,6 +16,7 @@ IntArray: TypeAlias = NDArray[np.int32]
 _T = TypeVar("_T")
 _SHOWN_IN_FULL = 24
 _SMALL = 10_000
+_FINITE: WeakValueDictionary[int, NDArray[Any]] = WeakValueDictionary()
 
 
 def adopt(array: NDArray[Any]) -> NDArray[Any]:
@@ -23,12 +25,16 @@ def adopt(array: NDArray[Any]) -> NDArray[Any]:
     The result is a view: its holder cannot make it writeable again.
     """
     array = np.asarray(array, order="C")
-    owner = array
-    while isinstance(owner.base, np.ndarray):
-        owner = owner.base
-    owner.flags.writeable = False
+    _owner(array).flags.writeable = False
     array.flags.writeable = False
     return array.view()
+
+
+def _owner(array: NDArray[Any]) -> NDArray[Any]:
+    """The array of whose memory ``array`` is a view."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
 
 
 def _is_read_only(array: NDArray[Any]) -> bool:
@@ -52,10 +58,17 @@ def frozen_array(value: ArrayLike, dtype: Any = np.float64) -> NDArray[Any]:
 
 
 def _all_finite(array: NDArray[Any]) -> bool:
+    """Whether all numbers are finite; views of one large read-only array are scanned once."""
     if array.size < _SMALL:
         return bool(np.isfinite(array).all())
+    owner = _owner(array)
+    if _FINITE.get(id(owner)) is owner and not owner.flags.writeable:
+        return True
     with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(array.sum())) or bool(np.isfinite(array).all())
+        finite = bool(np.isfinite(array.sum())) or bool(np.isfinite(array).all())
+    if finite and array.size == owner.size and not owner.flags.writeable:
+        _FINITE[id(owner)] = owner
+    return finite
 
 
 def _checker(ndim: int | None, finite: bool) -> Callable[[Any, "attrs.Attribute[Any]", Any], None]:

@@ -24,7 +24,6 @@ from lmmkit.errors import (
     ParameterError,
     ShapeError,
     StrategyError,
-    UnsupportedModelError,
 )
 from lmmkit.formula import parse_formula
 from lmmkit.optimize import (

@@ -1,6 +1,6 @@
 """From arrays to a design, without a formula."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,12 @@ from lmmkit.design.checks import (
     positive,
 )
 from lmmkit.design.design import Design, RandomTerm
-from lmmkit.design.groups import label_series, levels_and_codes
+from lmmkit.design.groups import levels_and_codes
+from lmmkit.design.labels import label_series
+from lmmkit.design.memberships import Memberships
 from lmmkit.design.rank import independent_columns
+from lmmkit.design.relate import check_relations, relate
+from lmmkit.design.relation import LevelCovariance
 from lmmkit.errors import DataError, ShapeError
 from lmmkit.records import FloatArray, adopt, frozen_array
 
@@ -28,6 +32,7 @@ def build_design_from_arrays(
     x_names: Sequence[str] | None = None,
     weights: ArrayLike | None = None,
     offset: ArrayLike | None = None,
+    relations: Mapping[str, LevelCovariance] | None = None,
 ) -> Design:
     """Build a design from arrays, with any random-effects matrices.
 
@@ -39,11 +44,15 @@ def build_design_from_arrays(
         Without an implicit intercept; (N,) for one column.
     terms : sequence of RandomTerm or tuple
         A tuple is ``(group name, Z, labels)`` or ``(group name, Z, labels, names)``: Z (N, q) or
-        (N,), labels (N,) the level of each row, names of the q effects. Several terms over one
-        factor are legal.
+        (N,), labels (N,) the level of each row, names of the q effects. For rows that load on
+        several levels the labels are :func:`~lmmkit.design.memberships.memberships` of labels, or
+        :func:`~lmmkit.design.memberships.incidence` of a matrix. Several terms over one factor
+        are legal.
     x_names : sequence of str, optional
         ``x0``, ``x1``, ... by default; a column of ones is called ``Intercept``.
     weights, offset : array (N,), optional
+    relations : mapping of str to LevelCovariance, optional
+        As for :func:`~lmmkit.design.build.build_design`.
 
     Returns
     -------
@@ -55,6 +64,8 @@ def build_design_from_arrays(
     ------
     ShapeError, DataError
         When an array's shape or values cannot carry the model.
+    ArgumentError
+        When a relation is none, or belongs to no term.
     """
     response = _numbers("y", y)
     if response.ndim == 0 or response.shape[-1] == 0:
@@ -69,16 +80,19 @@ def build_design_from_arrays(
             f"terms: expected a list of random terms, an empty one for none, got {terms!r}"
         )
     kept = independent_columns(full)
+    fixed = full if len(kept) == full.shape[1] else adopt(full[:, kept])
     names = tuple(full_names[i] for i in kept)
-    records = tuple(_term(position, term, n) for position, term in enumerate(terms))
+    unrelated = [_term(position, term, n) for position, term in enumerate(terms)]
+    known = check_relations(relations, [term.group for term in unrelated])
+    records = relate(unrelated, known)
     prior = None if weights is None else positive(_vector("weights", weights, n), "weights")
     shift = None if offset is None else _vector("offset", offset, n)
     check_response(response, shift, "y")
     check_size(n, names)
-    check_terms(records, n, prior)
+    check_terms(records, fixed, prior)
     return Design(
         y=response,
-        X=full if len(kept) == full.shape[1] else adopt(full[:, kept]),
+        X=fixed,
         x_names=names,
         terms=records,
         rows=adopt(np.arange(n, dtype=np.int32)),
@@ -111,6 +125,12 @@ def _term(position: int, term: Any, n: int) -> RandomTerm:
     if Z.shape[1] == 0:
         raise ShapeError(f"{where}: Z has no columns; a random term needs at least one")
     names = _names(f"{where}: names", given[0] if given else None, _default_names(Z, "z"))
+    if isinstance(labels, Memberships):
+        if len(labels.codes) != n:
+            raise ShapeError(
+                f"{where}: expected memberships of {n} rows as in y, got {len(labels.codes)}"
+            )
+        return RandomTerm(group, names, Z, labels.codes, labels.levels, loads=labels.loads)
     series = label_series(f"{where}: labels", group, labels)
     if len(series) != n:
         raise ShapeError(f"{where}: expected {n} labels, one a row of y, got {len(series)}")

@@ -4,6 +4,7 @@ import attrs
 import polars as pl
 
 from lmmkit.design.relation import LevelCovariance
+from lmmkit.errors import ShapeError
 from lmmkit.records import (
     FloatArray,
     IntArray,
@@ -67,14 +68,11 @@ class GroupBlock:
             self.y.shape[-2:] == shape, f"GroupBlock: X is {shape} groups x rows, y {self.y.shape}"
         )
         require(len(self.Z) == len(self.levels), "GroupBlock: one Z and one levels a random term")
-        loads = self.loads or (None,) * len(self.levels)
-        require(len(loads) == len(self.levels), "GroupBlock: one entry of loads a random term")
-        for levels, load in zip(self.levels, loads, strict=True):
+        require(len(self.loads) in (0, len(self.Z)), "GroupBlock: one entry of loads a random term")
+        for levels, load in zip(self.levels, self.loads or (None,) * len(self.Z), strict=True):
             expected = shape if load is None else load.shape
-            require(
-                levels.shape == expected,
-                f"GroupBlock.levels: expected shape {expected}, got {levels.shape}",
-            )
+            if levels.shape != expected:
+                raise ShapeError(f"GroupBlock.levels: expected {expected}, got {levels.shape}")
         parts = [*self.Z, *self.levels, self.rows]
         if self.weights is not None:
             parts.append(self.weights)

@@ -1,5 +1,6 @@
 """From a formula and a frame to a design."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -8,9 +9,12 @@ import polars as pl
 from lmmkit.design.checks import check_response, check_size, check_terms, positive
 from lmmkit.design.design import Design, RandomTerm
 from lmmkit.design.encoding import Encoder, Encoding, term_columns
+from lmmkit.design.factors import find_factors, relabeled, required_columns
 from lmmkit.design.frames import as_frame, keep_rows, kept_numbers, kind_of, select, side_column
-from lmmkit.design.groups import check_groupable, find_groups
+from lmmkit.design.groups import check_groupable
 from lmmkit.design.rank import independent_columns
+from lmmkit.design.relate import check_relations, relate
+from lmmkit.design.relation import LevelCovariance
 from lmmkit.errors import DataError
 from lmmkit.formula import ModelFormula, parse_formula
 from lmmkit.records import FloatArray, IntArray, adopt
@@ -23,6 +27,7 @@ def build_design(
     weights: Any = None,
     offset: Any = None,
     missing: str = "drop",
+    relations: Mapping[str, LevelCovariance] | None = None,
 ) -> Design:
     """Build ``y = offset + X beta + sum_k Z_k b_k[code_k] + eps`` from a frame.
 
@@ -42,6 +47,10 @@ def build_design(
     offset : str or array (rows of the frame), optional
         Added to the offsets of the formula.
     missing : {"drop", "raise"}
+    relations : mapping of str to LevelCovariance, optional
+        Known covariances between the levels of grouping factors, by the factor's name:
+        ``{"animal": level_precision(inverse, ids)}``. Every term on the factor then has all levels
+        of the relation, in its order; those of the data are found among them by name.
 
     Returns
     -------
@@ -51,6 +60,8 @@ def build_design(
     ------
     FormulaError, ColumnNotFoundError, DataError
         When the formula or the data cannot carry the model.
+    ArgumentError
+        When an argument is not one of its legal values.
     """
     from lmmkit.design.plan import part
 
@@ -60,14 +71,19 @@ def build_design(
     effects = [bar.effects for bar in model.random]
     texts = [model.response, model.fixed, *effects, *offsets]
     variables = [name for text in texts for name in part(text).columns]
+    related = check_relations(relations, [bar.group for bar in model.random])
     grouping = [name for bar in model.random for name in bar.factors]
-    columns = select(frame, dict.fromkeys(variables + grouping), f"the formula {model.text!r}")
+    loads = [name for bar in model.random for name in bar.weights]
+    needed = dict.fromkeys(variables + grouping + loads)
+    columns = select(frame, needed, f"the formula {model.text!r}")
     for name in grouping:
         check_groupable(columns[name])
     prior = side_column(weights, "weights", frame)
     shift = side_column(offset, "offset", frame)
 
-    used = columns | dict(side for side in (prior, shift) if side)
+    complete = {name: columns[name] for name in variables}
+    used = complete | required_columns(model.random, columns) | complete
+    used |= dict(side for side in (prior, shift) if side)
     rows, dropped = keep_rows(used, frame.height, missing)
     n = frame.height if rows is None else len(rows)
     if rows is None:
@@ -81,18 +97,20 @@ def build_design(
     full = encoder.matrix(model.fixed)
     full_names = encoder.names(model.fixed)
     kept = independent_columns(full)
+    X = full if len(kept) == full.shape[1] else adopt(full[:, kept])
     names = tuple(full_names[i] for i in kept)
-    groups = {bar.factors: find_groups(bar.factors, columns) for bar in model.random}
-    terms = tuple(
+    factors = find_factors(model.random, columns)
+    unrelated = [
         RandomTerm(
             group=bar.group,
             Z=encoder.matrix(bar.effects),
             names=encoder.names(bar.effects),
-            codes=groups[bar.factors][1],
-            levels=groups[bar.factors][0].labels,
+            codes=factor.codes,
+            levels=factor.levels.labels,
+            loads=factor.loads,
         )
-        for bar in model.random
-    )
+        for bar, factor in zip(model.random, factors, strict=True)
+    ]
     prior_weights = None if prior is None else positive(kept_numbers(prior[1], rows), prior[0])
     total_offset = _sum(
         [encoder.column(text, "offset") for text in offsets],
@@ -100,11 +118,12 @@ def build_design(
     )
     check_response(y, total_offset, model.response)
     check_size(n, names)
-    check_terms(terms, n, prior_weights)
+    terms = relate(unrelated, related)
+    check_terms(terms, X, prior_weights)
     offset_source = offset if isinstance(offset, str) else None if offset is None else ""
     return Design(
         y=y,
-        X=full if len(kept) == full.shape[1] else adopt(full[:, kept]),
+        X=X,
         x_names=names,
         terms=terms,
         rows=adopt(rows),
@@ -119,7 +138,10 @@ def build_design(
             specs=encoder.specs,
             states=encoder.states,
             kinds=encoder.kinds,
-            groups=tuple(groups[bar.factors][0] for bar in model.random),
+            groups=tuple(
+                factor.levels if term.relation is None else relabeled(factor.levels, term.levels)
+                for factor, term in zip(factors, terms, strict=True)
+            ),
             kept=tuple(kept.tolist()),
             offset=offset_source,
         ),

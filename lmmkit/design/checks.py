@@ -34,19 +34,28 @@ def check_response(y: FloatArray, offset: FloatArray | None, name: str) -> None:
             )
 
 
-def check_terms(terms: Sequence[RandomTerm], n_rows: int, weights: FloatArray | None) -> None:
-    """Refuse random terms whose variance the data cannot tell from the residual variance."""
+def check_terms(terms: Sequence[RandomTerm], X: FloatArray, weights: FloatArray | None) -> None:
+    """Refuse random terms whose variance the data cannot tell from the residual variance.
+
+    X has full column rank, as Z has then if it is X.
+    """
+    n_rows = len(X)
     varying_weights = weights is not None and bool((weights != weights[0]).any())
     for term in terms:
-        m = len(term.levels)
+        used = None if term.relation is None else np.unique(term.codes)
+        m = len(term.levels) if used is None else len(used)
         where = f"random term ({' + '.join(term.names)} | {term.group})"
         if m < 2:
+            only = term.levels[int(term.codes.flat[0])]
             raise DataError(
-                f"{where}: the grouping factor has one level, {term.levels[0]!r}; at least two "
-                "are needed to estimate a variance; leave the term out"
+                f"{where}: the grouping factor has one level, {only!r}; at least two are needed to "
+                "estimate a variance; leave the term out"
             )
-        _check_columns(term, where)
-        if term.q * m < n_rows or varying_weights:
+        if term.Z is not X:
+            _check_columns(term, where)
+        if term.loads is not None and not term.loads.any():
+            raise DataError(f"{where}: all loads are zero; give others, or leave the term out")
+        if term.q * m < n_rows or varying_weights or _differs_from_noise(term):
             continue
         if term.names == ("Intercept",):
             raise DataError(
@@ -60,6 +69,14 @@ def check_terms(terms: Sequence[RandomTerm], n_rows: int, weights: FloatArray | 
             "cannot be told from the residual variance; use fewer effects, such as "
             f"(1 | {term.group})"
         )
+
+
+def _differs_from_noise(term: RandomTerm) -> bool:
+    """Whether loads or a relation tell a term from the residuals with few rows a level."""
+    if term.relation is None:
+        return term.loads is not None
+    root = term.relation.root
+    return term.loads is not None or not np.array_equal(root, root[0, 0] * np.eye(len(root)))
 
 
 def _check_columns(term: RandomTerm, where: str) -> None:

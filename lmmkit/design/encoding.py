@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from lmmkit.design.factors import FactorLevels
 from lmmkit.design.frames import kind_of, variable
-from lmmkit.design.groups import GroupLevels
 from lmmkit.errors import DataError
 from lmmkit.records import FloatArray, IntArray, adopt, record
 
@@ -26,7 +26,7 @@ class Encoding:
         What center(), poly(), bs() and the like learned, by expression.
     kinds : dict of str to str
         Whether a column was numbers, text or true/false.
-    groups : tuple of GroupLevels
+    groups : tuple of GroupLevels or MemberLevels
         One a random term.
     kept : tuple of int
         Positions of the fixed-effects columns that were kept.
@@ -37,7 +37,7 @@ class Encoding:
     specs: dict[str, Any]
     states: dict[str, dict[str, Any]]
     kinds: dict[str, str]
-    groups: tuple[GroupLevels, ...]
+    groups: tuple[FactorLevels, ...]
     kept: tuple[int, ...]
     offset: str | None
 

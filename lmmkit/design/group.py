@@ -1,12 +1,13 @@
 """Cut a design's rows into independent groups and stack the groups of one size."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lmmkit.design.blocks import GroupBlock
 from lmmkit.design.design import Design
+from lmmkit.design.groups import run_starts
 from lmmkit.design.relation import LevelCovariance
 from lmmkit.records import FloatArray, IntArray, adopt
 
@@ -22,16 +23,15 @@ def group(design: Design) -> tuple[GroupBlock, ...]:
     numbers are not copied.
     """
     factors = grouping_factors(design)
-    codes, n_groups = _independent_groups(design, factors)
-    counts = np.bincount(codes, minlength=n_groups)
-    in_order = bool((codes[1:] >= codes[:-1]).all())
-    order = None if in_order else _stable_order(codes)
-    starts = np.cumsum(counts) - counts
+    codes = _independent_groups(design, factors)
+    order = None if (codes[1:] >= codes[:-1]).all() else _stable_order(codes)
+    starts = run_starts(codes if order is None else codes[order])
+    counts = np.diff(starts, append=len(codes))
     y = design.y if design.offset is None else adopt(design.y - design.offset)
     blocks = []
-    for size in np.unique(counts[counts > 0]):
+    for size in np.flatnonzero(np.bincount(counts)):
         members = np.flatnonzero(counts == size)
-        if in_order and len(members) * size == len(codes):
+        if order is None and len(members) == len(counts):
             rows = adopt(np.arange(len(codes), dtype=np.int32))
             take = None
         else:
@@ -99,47 +99,48 @@ def grouping_factors(design: Design) -> tuple[tuple[int, ...], ...]:
     return tuple(map(tuple, found))
 
 
-def _independent_groups(
-    design: Design, factors: tuple[tuple[int, ...], ...]
-) -> tuple[IntArray, int]:
+def _independent_groups(design: Design, factors: tuple[tuple[int, ...], ...]) -> IntArray:
+    """The group of each row, as a number."""
     if not factors:
-        return np.zeros(design.n_obs, dtype=np.int32), 1
+        return np.zeros(design.n_obs, dtype=np.int32)
     plain = all(term.loads is None and term.relation is None for term in design.terms)
     if plain and len(factors) == 1:
-        first = design.terms[0]
-        return first.codes, len(first.levels)
+        return design.terms[0].codes
     return _connected_rows(design)
 
 
-def _connected_rows(design: Design) -> tuple[IntArray, int]:
+def _connected_rows(design: Design) -> IntArray:
     """Components of the graph of levels, joined where they meet in a row or in a relation."""
-    sizes = [len(term.levels) for term in design.terms]
-    starts = np.cumsum([0, *sizes])
-    nodes = np.column_stack(
-        [term.codes + start for term, start in zip(design.terms, starts, strict=False)]
-    )
-    edges = [np.zeros((0, 2), dtype=nodes.dtype)]
-    edges += [nodes[:, [0, j]] for j in range(1, nodes.shape[1])]
-    edges += [
-        _tied_levels(term.relation) + start
-        for term, start in zip(design.terms, starts, strict=False)
-        if term.relation is not None
-    ]
-    n_components, label = _components(np.concatenate(edges), int(starts[-1]))
-    return label[nodes[:, 0]], n_components
+    nodes: list[IntArray] = []
+    ties: list[IntArray] = []
+    start = 0
+    for term in design.terms:
+        codes = term.codes if term.codes.ndim == 2 else term.codes[:, None]
+        nodes += [column + np.int32(start) for column in codes.T]
+        if term.relation is not None:
+            ties.append(_tied_levels(term.relation) + np.int32(start))
+        start += len(term.levels)
+    heads = [nodes[0][:0], *[nodes[0]] * (len(nodes) - 1), *(tie[0] for tie in ties)]
+    tails = [nodes[0][:0], *nodes[1:], *(tie[1] for tie in ties)]
+    return _components(np.concatenate(heads), np.concatenate(tails), start)[nodes[0]]
 
 
-def _tied_levels(relation: LevelCovariance) -> NDArray[np.intp]:
-    """Each level with the first one of its component of K, which is that of the root."""
-    _, label = _components(np.argwhere(relation.root), len(relation.levels))
-    first = np.unique(label, return_index=True)[1]
-    return np.column_stack([np.arange(len(label)), first[label]])
+def _tied_levels(relation: LevelCovariance) -> IntArray:
+    """Each level below the first one of its component of K, which is that of the root."""
+    levels = np.arange(len(relation.levels), dtype=np.int32)
+    if relation.root[:, 0].all():
+        return np.stack([np.zeros_like(levels), levels])
+    below, above = np.nonzero(relation.root)
+    label = _components(below, above, len(levels))
+    first = np.unique(label, return_index=True)[1].astype(np.int32)
+    return np.stack([first[label], levels])
 
 
-def _components(edges: NDArray[np.intp], n_nodes: int) -> tuple[int, IntArray]:
+def _components(head: NDArray[Any], tail: NDArray[Any], n_nodes: int) -> IntArray:
+    """The component of each node, as a number."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    graph = coo_array((np.ones(len(edges), dtype=np.int8), edges.T), shape=(n_nodes, n_nodes))
-    n_components, label = connected_components(graph, directed=False)
-    return int(n_components), label.astype(np.int32)
+    graph = coo_array((np.ones(len(head), dtype=np.int8), (head, tail)), shape=(n_nodes, n_nodes))
+    label: IntArray = connected_components(graph, directed=False)[1].astype(np.int32)
+    return label

@@ -8,7 +8,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from lmmkit.design.checks import check_unmasked
 from lmmkit.design.frames import kind_of
 from lmmkit.errors import DataError
 from lmmkit.records import IntArray, adopt, record
@@ -42,6 +41,9 @@ def levels_and_codes(series: pl.Series) -> tuple[pl.Series, IntArray]:
         levels = series.unique().sort()
         codes = series.cast(pl.Enum(levels)).to_physical().to_numpy()
         return levels, codes.astype(np.int32)
+    if dtype.is_integer():
+        used, codes = _compact(series)
+        return pl.Series(series.name, used, dtype=dtype), codes
     physical = series.cast(pl.UInt8) if dtype == pl.Boolean else series.to_physical()
     used, codes = _compact(physical)
     return pl.Series(series.name, used, dtype=physical.dtype).cast(dtype), codes
@@ -79,26 +81,6 @@ def check_groupable(series: pl.Series) -> None:
     )
 
 
-def label_series(where: str, name: str, labels: Any) -> pl.Series:
-    """Labels given as a sequence, an array or a series, as a series that can be a factor."""
-    check_unmasked(where, labels)
-    try:
-        series = pl.Series(name, labels)
-    except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
-        raise _not_labels(where) from error
-    if series.dtype == pl.Object:
-        raise _not_labels(where)
-    check_groupable(series)
-    return series.cast(_LABEL) if series.dtype == pl.Categorical else series
-
-
-def _not_labels(where: str) -> DataError:
-    return DataError(
-        f"{where} cannot be read as one column; expected one label a row, all of them whole "
-        "numbers, all text, all true/false or all dates"
-    )
-
-
 @record
 class GroupLevels:
     """The levels of one grouping factor, and how to find them in a new frame.
@@ -106,8 +88,10 @@ class GroupLevels:
     Attributes
     ----------
     columns : tuple of str
+    kinds : tuple of str
+        What each column must stay: numbers, text, true/false or dates.
     levels : tuple of polars.Series
-        The levels of each column.
+        The levels of each column; empty where ``labels`` are those of a relation.
     pairs : tuple of ndarray
         For ``a:b:c``, the combinations that occur: codes of ``a`` and ``b`` joined into one
         number, those joined with the codes of ``c``, and so on.
@@ -115,6 +99,7 @@ class GroupLevels:
     """
 
     columns: tuple[str, ...]
+    kinds: tuple[str, ...]
     levels: tuple[pl.Series, ...]
     pairs: tuple[NDArray[np.int64], ...]
     labels: pl.Series = attrs.field(repr=False)
@@ -137,11 +122,17 @@ def find_groups(
         levels.append(inner)
         pairs.append(pair)
     labels = labels.alias(":".join(names))
-    return GroupLevels(tuple(names), tuple(levels), tuple(pairs), labels), adopt(codes)
+    kinds = tuple(kind_of(columns[name].dtype) for name in names)
+    return GroupLevels(tuple(names), kinds, tuple(levels), tuple(pairs), labels), adopt(codes)
 
 
 def match_groups(groups: GroupLevels, columns: Mapping[str, pl.Series]) -> IntArray:
-    """Each row's level of a fitted grouping factor, -1 for a level not seen in the fit."""
+    """Each row's level of a fitted grouping factor, -1 for a level that the fit does not have."""
+    if not groups.levels:
+        first, *others = (columns[name] for name in groups.columns)
+        for series in others:
+            first = first.cast(_LABEL) + ":" + series.cast(_LABEL)
+        return match_levels(first, groups.labels)
     codes = match_levels(columns[groups.columns[0]], groups.levels[0])
     for name, inner, pair in zip(groups.columns[1:], groups.levels[1:], groups.pairs, strict=True):
         inner_codes = match_levels(columns[name], inner)
@@ -154,6 +145,10 @@ def match_groups(groups: GroupLevels, columns: Mapping[str, pl.Series]) -> IntAr
 def _compact(series: pl.Series) -> tuple[NDArray[np.int64], IntArray]:
     """The distinct whole numbers, sorted, and each row's position among them."""
     values = series.to_numpy()
+    if series.is_sorted():
+        starts = run_starts(values)
+        lengths = np.diff(starts, append=len(values))
+        return values[starts], np.repeat(np.arange(len(starts), dtype=np.int32), lengths)
     low, high = int(series.min()), int(series.max())  # type: ignore[arg-type]
     if high - low < 4 * len(values) + 1024:
         wide = np.uint64 if low > 0 else np.int64
@@ -166,9 +161,12 @@ def _compact(series: pl.Series) -> tuple[NDArray[np.int64], IntArray]:
         position = np.cumsum(seen, dtype=np.int32)
         position -= 1
         return np.flatnonzero(seen).astype(wide) + wide(low), position[values]
-    if series.is_sorted():
-        starts = np.flatnonzero(np.concatenate(([True], values[1:] != values[:-1])))
-        lengths = np.diff(starts, append=len(values))
-        return values[starts], np.repeat(np.arange(len(starts), dtype=np.int32), lengths)
     distinct = series.unique().sort()
     return distinct.to_numpy(), match_levels(series, distinct)
+
+
+def run_starts(values: NDArray[Any]) -> NDArray[np.intp]:
+    """Where the runs of equal values start."""
+    starts = np.ones(len(values), dtype=bool)
+    np.not_equal(values[1:], values[:-1], out=starts[1:])
+    return np.flatnonzero(starts)

@@ -7,7 +7,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from lmmkit.design.groups import label_series
+from lmmkit.design.checks import check_unmasked
+from lmmkit.design.labels import distinct_labels
 from lmmkit.design.relation import LevelCovariance
 from lmmkit.errors import DataError, ShapeError
 from lmmkit.records import FloatArray, adopt
@@ -38,7 +39,7 @@ def level_covariance(matrix: Any, levels: Sequence[Any] | pl.Series) -> LevelCov
     ShapeError, DataError
         When K is not a covariance matrix, or the labels do not name its rows.
     """
-    labels = _labels(levels)
+    labels = distinct_labels(levels)
     K = _symmetric("matrix", matrix, labels)
     try:
         root = np.linalg.cholesky(K)
@@ -75,7 +76,7 @@ def level_precision(matrix: Any, levels: Sequence[Any] | pl.Series) -> LevelCova
     """
     from scipy.linalg import lapack
 
-    labels = _labels(levels)
+    labels = distinct_labels(levels)
     precision = _symmetric("matrix", matrix, labels)
     try:
         reversed_factor = np.linalg.cholesky(precision[::-1, ::-1])
@@ -94,22 +95,12 @@ def level_precision(matrix: Any, levels: Sequence[Any] | pl.Series) -> LevelCova
     return LevelCovariance(labels, adopt(lapack.dtrtri(upper.T, lower=1)[0]))
 
 
-def _labels(levels: Any) -> pl.Series:
-    labels = label_series("levels", "level", levels)
-    if labels.null_count():
-        raise DataError(f"levels: label {labels.is_null().arg_max()} is missing; name every row")
-    twice = labels.filter(labels.is_duplicated())
-    if len(twice):
-        raise DataError(
-            f"levels: {twice[0]!r} names {int((labels == twice[0]).sum())} rows; expected one "
-            "label a row, all different"
-        )
-    return labels
-
-
 def _symmetric(name: str, matrix: Any, labels: pl.Series) -> FloatArray:
     """The matrix, dense; refused unless its shape, its values and its symmetry are right."""
+    check_unmasked(name, matrix)
     dense = matrix.toarray() if hasattr(matrix, "toarray") else matrix
+    if np.iscomplexobj(dense):
+        raise ShapeError(f"{name}: expected real numbers, got complex ones; take the .real part")
     try:
         K = np.array(dense, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -129,6 +120,8 @@ def _symmetric(name: str, matrix: Any, labels: pl.Series) -> FloatArray:
             f"{name}: the entry of {_entry(infinite, labels)} is missing or infinite; fill it, or "
             "leave the level out"
         )
+    if not K.any():
+        raise DataError(f"{name}: every entry is zero, so that the levels have no variance")
     skewed = np.abs(K - K.T) > _ROUNDING * np.abs(K).max(initial=0.0)
     if skewed.any():
         raise DataError(

@@ -47,6 +47,11 @@ def _expression_columns(expr: str) -> Iterable[str]:
         raise FormulaError(
             f"{expr!r}: Q() is no function of formulas; write the column in backticks: `{quoted}`"
         )
+    if "mm" in expression.functions:
+        raise FormulaError(
+            f"{expr!r}: mm() is a grouping factor and stands to the right of a bar, as in "
+            "(1 | mm(a, b))"
+        )
     for name in sorted(expression.functions - FUNCTIONS.keys()):
         near = get_close_matches(name, FUNCTIONS, n=1)
         raise FormulaError(

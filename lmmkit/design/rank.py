@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from lmmkit.linalg import row_products
 from lmmkit.records import FloatArray
 
 TOLERANCE = 1e-7
@@ -26,7 +27,7 @@ def independent_columns(X: FloatArray) -> NDArray[np.intp]:
     """
     p = X.shape[1]
     with np.errstate(over="ignore", invalid="ignore"):
-        gram = X.T @ X
+        gram = row_products(X.T)
         lengths = np.sqrt(np.diag(gram))
     if p == 0 or (lengths.all() and np.isfinite(lengths).all() and _clear(gram, lengths)):
         return np.arange(p)

@@ -8,8 +8,8 @@ import polars as pl
 
 from lmmkit.design.design import Design, DroppedRows
 from lmmkit.design.encoding import Encoder, Encoding
+from lmmkit.design.factors import match_factor, required_columns, typed
 from lmmkit.design.frames import as_frame, keep_rows, kept_numbers, kind_of, select, side_column
-from lmmkit.design.groups import match_groups
 from lmmkit.errors import ArgumentError, DataError
 from lmmkit.records import (
     FloatArray,
@@ -20,6 +20,7 @@ from lmmkit.records import (
     int_array,
     int_arrays,
     optional_float_array,
+    optional_float_arrays,
     record,
 )
 
@@ -35,21 +36,25 @@ class DesignRows:
     X : ndarray (n, p)
     Z : tuple of ndarray (n, q_k)
         One a random term; empty for a population prediction.
-    codes : tuple of ndarray (n,) of int32
-        Positions in the fitted ``levels``; -1 for a level that was not in the fit.
+    codes : tuple of ndarray (n,) of int32, or (n, r) with loads
+        Positions in the fitted ``levels``; -1 for a level that the fit does not have.
     rows : ndarray (n,) of int32
         Positions of the complete rows in the frame.
     offset : ndarray (n,) or None
     dropped : DroppedRows
+    loads : tuple of ndarray (n, r) or None
+        The weights of the memberships, one entry a random term, None for a term whose rows have
+        one level each; empty when no term has loads.
     """
 
     n_rows: int
     X: FloatArray = float_array(2)
     Z: tuple[FloatArray, ...] = float_arrays(2)
-    codes: tuple[IntArray, ...] = int_arrays(1)
+    codes: tuple[IntArray, ...] = int_arrays()
     rows: IntArray = int_array(1)
     offset: FloatArray | None = optional_float_array(1, default=None)
     dropped: DroppedRows = attrs.field(factory=DroppedRows)
+    loads: tuple[FloatArray | None, ...] = optional_float_arrays(2, default=())
 
 
 def design_rows(
@@ -102,14 +107,18 @@ def design_rows(
     bars = model.random if random else ()
     texts = [model.fixed, *(bar.effects for bar in bars), *offsets]
     variables = dict.fromkeys(name for text in texts for name in part(text).columns)
-    grouping = {name: levels for g in fitted.groups for name, levels in _pairs(g)} if bars else {}
-    columns = select(frame, variables | grouping, f"the fitted formula {model.text!r}")
+    groups = fitted.groups if random else ()
+    grouping = {name: kind for g in groups for name, kind in zip(g.columns, g.kinds, strict=True)}
+    needed = [*variables, *grouping, *(name for bar in bars for name in bar.weights)]
+    found = select(frame, dict.fromkeys(needed), f"the fitted formula {model.text!r}")
+    columns = typed(groups, found)
     for name in variables:
         _check_kind(columns[name], fitted.kinds[name], "a variable")
-    for name, levels in grouping.items():
-        _check_kind(columns[name], kind_of(levels.dtype), "a grouping factor")
+    for name, kind in grouping.items():
+        _check_kind(columns[name], kind, "a grouping factor")
     shift = _offset(offset, fitted, frame)
-    used = columns | dict([shift] if shift else [])
+    complete = {name: columns[name] for name in variables}
+    used = complete | required_columns(bars, columns) | complete | dict([shift] if shift else [])
     rows, dropped = keep_rows(used, frame.height, missing, some=False)
     if frame.height == 0 or (rows is not None and not len(rows)):
         return _no_rows(design, frame.height, dropped, random)
@@ -123,19 +132,18 @@ def design_rows(
     parts = [encoder.column(text, "offset") for text in offsets]
     if shift is not None:
         parts.append(kept_numbers(shift[1], rows))
+    factors = tuple(match_factor(levels, columns) for levels in groups)
+    loads = tuple(factor.loads for factor in factors)
     return DesignRows(
         n_rows=frame.height,
         X=X if len(fitted.kept) == X.shape[1] else adopt(X[:, list(fitted.kept)]),
         Z=tuple(encoder.matrix(bar.effects) for bar in bars),
-        codes=tuple(match_groups(g, columns) for g in fitted.groups) if bars else (),
+        codes=tuple(factor.codes for factor in factors),
         rows=adopt(rows),
         offset=adopt(np.sum(parts, axis=0)) if parts else None,
         dropped=dropped,
+        loads=() if all(load is None for load in loads) else loads,
     )
-
-
-def _pairs(group: Any) -> Any:
-    return zip(group.columns, group.levels, strict=True)
 
 
 def _check_kind(series: pl.Series, fitted: str, role: str) -> None:
@@ -162,7 +170,12 @@ def _no_rows(design: Design, height: int, dropped: DroppedRows, random: bool) ->
         n_rows=height,
         X=np.zeros((0, len(design.x_names))),
         Z=tuple(np.zeros((0, term.q)) for term in terms),
-        codes=tuple(np.zeros(0, dtype=np.int32) for _ in terms),
+        codes=tuple(np.zeros((0, *term.codes.shape[1:]), dtype=np.int32) for term in terms),
         rows=np.zeros(0, dtype=np.int32),
         dropped=dropped,
+        loads=(
+            ()
+            if all(term.loads is None for term in terms)
+            else tuple(None if term.loads is None else term.loads[:0] for term in terms)
+        ),
     )

@@ -122,6 +122,7 @@ def _every(block: GroupBlock, stride: int) -> GroupBlock:
         Z=tuple(z[kept] * root[..., None] for z in block.Z),
         levels=tuple(codes[kept] for codes in block.levels),
         rows=block.rows[kept],
+        loads=tuple(None if loads is None else loads[kept] for loads in block.loads),
     )
 
 

@@ -9,14 +9,13 @@ from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 
 from lmmkit.design import Design, group
-from lmmkit.errors import DataError, UnsupportedModelError
+from lmmkit.errors import DataError
 from lmmkit.moments import Basis, Moments, cross_products, empty_moments, standard_basis
 from lmmkit.records import evolve
 from tests.dense_oracle import profiled_loglik
 from tests.helpers import dense_model
 from tests.likelihood.cases import CRITERIA, DESIGNS, Place, design, place
 from tests.likelihood.dense import record
-from tests.moments.test_group import crossed
 
 every_design = pytest.mark.parametrize("name", DESIGNS)
 
