@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lmmkit.optimize import Report, Status, Step, maximize
-from lmmkit.optimize.run import standard_start
+from lmmkit.optimize.start import standard_start
 from lmmkit.parameters import SquareRootParams, to_square_root
 from tests.registries import CASES, STRATEGIES, case_objective
 
