@@ -94,42 +94,35 @@ def standard_basis(blocks: tuple[GroupBlock, ...]) -> Basis:
     """A basis for the data of ``blocks``, from a few thousand of their rows."""
     stride = max(1, sum(block.rows.size for block in blocks) // _ENOUGH_ROWS)
     sampled = [_every(block, stride) for block in blocks]
-    y = np.concatenate([_flat(b.y, b.y.ndim - 2) for b in sampled], axis=-1)
-    X = np.concatenate([_flat(b.X, 0) for b in sampled])
+    y = np.concatenate([part[0] for part in sampled], axis=-1)
+    X, *Z = (
+        np.concatenate(columns) for columns in zip(*(part[1] for part in sampled), strict=True)
+    )
     x = _inverse_root(X)
     standard = X @ x
     return Basis(
         origin=(y @ standard) @ x.T / max(len(X), 1),
         x=x,
         z=tuple(
-            x
-            if all(b.Z[k] is b.X for b in blocks)
-            else _inverse_root(np.concatenate([_flat(b.Z[k], 0) for b in sampled]))
+            x if all(b.Z[k] is b.X for b in blocks) else _inverse_root(Z[k])
             for k in range(len(blocks[0].Z))
         ),
         log_det_x=float(np.log(np.diagonal(x)).sum()),
     )
 
 
-def _every(block: GroupBlock, stride: int) -> GroupBlock:
-    """Some groups of a block, whitened by the prior weights."""
+def _every(block: GroupBlock, stride: int) -> tuple[FloatArray, list[FloatArray]]:
+    """The rows of some groups, whitened by the prior weights: y (..., n), and X, Z of each term."""
     kept = slice(None, None, min(stride, max(1, len(block.rows))))
-    weights = np.ones(1) if block.weights is None else block.weights[kept]
-    root = np.sqrt(weights)
-    return GroupBlock(
-        y=block.y[..., kept, :] * root,
-        X=block.X[kept] * root[..., None],
-        Z=tuple(z[kept] * root[..., None] for z in block.Z),
-        levels=tuple(codes[kept] for codes in block.levels),
-        rows=block.rows[kept],
-        loads=tuple(None if loads is None else loads[kept] for loads in block.loads),
+    y, columns = block.y[..., kept, :], [part[kept] for part in (block.X, *block.Z)]
+    if block.weights is not None:
+        root = np.sqrt(block.weights[kept])
+        y, columns = y * root, [part * root[..., None] for part in columns]
+    n = y.shape[-2] * y.shape[-1]
+    return (
+        y.reshape(*y.shape[:-2], n),
+        [part.reshape(n, part.shape[2]) for part in columns],
     )
-
-
-def _flat(stacked: FloatArray, axis: int) -> FloatArray:
-    """Merge the group axis ``axis`` with the row axis that follows it."""
-    groups, rows = stacked.shape[axis : axis + 2]
-    return stacked.reshape(*stacked.shape[:axis], groups * rows, *stacked.shape[axis + 2 :])
 
 
 def _inverse_root(columns: FloatArray) -> FloatArray:

@@ -246,12 +246,13 @@ def merge_levels(parts: list[FactorMoments]) -> FactorMoments:
     zy = _joined([part.zy for part in parts], axis=-2)
     if not (levels[1:] > levels[:-1]).all():
         order = np.argsort(levels, kind="stable")
-        levels = levels[order]
+        levels, zz, zx, zy = levels[order], zz[order], zx[order], zy[..., order, :]
         first = np.flatnonzero(np.concatenate([[True], levels[1:] != levels[:-1]]))
-        levels = levels[first]
-        zz = np.add.reduceat(zz[order], first, axis=0)
-        zx = np.add.reduceat(zx[order], first, axis=0)
-        zy = np.add.reduceat(zy[..., order, :], first, axis=-2)
+        if len(first) < len(levels):
+            levels = levels[first]
+            zz = np.add.reduceat(zz, first, axis=0)
+            zx = np.add.reduceat(zx, first, axis=0)
+            zy = np.add.reduceat(zy, first, axis=-2)
     return FactorMoments(
         terms=parts[0].terms, levels=adopt(levels), zz=adopt(zz), zx=adopt(zx), zy=adopt(zy)
     )
