@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lmmkit.likelihood.elimination import Elimination, own
+from lmmkit.likelihood.elimination import DenseStage, Elimination, own
 from lmmkit.likelihood.sparse import (
     Sparse,
     block_diagonal,
@@ -170,31 +170,56 @@ def _dense_part(
 ) -> None:
     dense, last = done.dense, done.system.last
     assert dense is not None
-    node, S, K = done.system.nodes[last], dense.S, coupling.inverse[last, last]
-    KS = K @ S
-    W = S - S @ KS
+    node, S, K = dense.node, dense.S, coupling.inverse[last, last]
+    SK = S @ K
     mine = [_directions(across, columns) for columns in node.columns]
-    solved = {e: K @ tangent[last, last] for e, tangent in tangents.items()}
+    changes = {e: tangent[last, last] for e, tangent in tangents.items()}
+    solved = {e: K @ change for e, change in changes.items()}
     for e, product in solved.items():
         for f, other in solved.items():
             if f <= e:
                 _add(total, e, f, float(np.einsum("ij,ji->", product, other)))
-        left = tangents[e][last, last] - S @ product
         for k, directions in enumerate(mine):
-            q, rows = len(node.columns[k]), slice(node.starts[k], node.starts[k + 1])
-            inner = dense_blocks(left[rows, rows], q) - row_blocks(left[rows], KS.T[rows], q)
+            inner = _seen_by_factor(dense, k, changes[e], product, K, SK)
             for f, F in directions.items():
                 _add(total, e, f, -float(np.einsum("mij,ji->", inner, F)))
     for k in range(len(mine)):
+        W = _columns_of_W(dense, k, SK)
         for j in range(k + 1):
-            _block_part(total, _between(W, node, k, j), mine[k], mine[j])
+            _block_part(total, _between(W, node, j, k), mine[j], mine[k])
 
 
-def _between(W: FloatArray, node: Node, k: int, j: int) -> FloatArray:
-    """The blocks of W between two factors' levels, ``(m_k m_j, q_k, q_j)``."""
-    q, r = len(node.columns[k]), len(node.columns[j])
-    rows, columns = (slice(node.starts[i], node.starts[i + 1]) for i in (k, j))
-    blocks = W[rows, columns].reshape(node.n_levels[k], q, node.n_levels[j], r)
+def _seen_by_factor(
+    dense: DenseStage, k: int, change: FloatArray, solved: FloatArray, K: FloatArray, SK: FloatArray
+) -> FloatArray:
+    """The diagonal blocks of ``J'S_E J``, ``J = I - K S``, of factor k's levels.
+
+    Where D has an inverse, ``J' = D^-1 K``.
+    """
+    q, rows = len(dense.factors[k]), dense.rows(k)
+    if dense.regular(k):
+        inverse = np.linalg.inv(dense.factors[k] @ dense.factors[k].T)
+        blocks: FloatArray = inverse @ row_blocks(solved[rows], K[rows], q) @ inverse
+        return blocks
+    left = change[rows] - SK[rows] @ change
+    return dense_blocks(left[:, rows], q) - row_blocks(left, SK[rows], q)
+
+
+def _columns_of_W(dense: DenseStage, k: int, SK: FloatArray) -> FloatArray:
+    """The columns (n, m q) of ``W = S K D^-1 = S - S K S`` that are factor k's effects."""
+    rows, T = dense.rows(k), dense.factors[k]
+    if not dense.regular(k):
+        return dense.S[:, rows] - SK @ dense.S[:, rows]
+    inverse = np.linalg.inv(T @ T.T)
+    columns = SK[:, rows]
+    return np.asarray((columns.reshape(-1, len(T)) @ inverse).reshape(columns.shape))
+
+
+def _between(columns: FloatArray, node: Node, j: int, k: int) -> FloatArray:
+    """The blocks between the levels of factors j and k, from k's columns: ``(m_j m_k, q_j, q_k)``."""
+    q, r = len(node.columns[j]), len(node.columns[k])
+    rows = columns[node.starts[j] : node.starts[j + 1]]
+    blocks = rows.reshape(node.n_levels[j], q, node.n_levels[k], r)
     return np.swapaxes(blocks, 1, 2).reshape(-1, q, r)
 
 

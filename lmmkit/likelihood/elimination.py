@@ -21,6 +21,8 @@ from lmmkit.linalg import gram, inverse_lower, psd_factor, semidefinite_cholesky
 from lmmkit.moments.collapse import Patterns
 from lmmkit.records import FloatArray, computed_array, record
 
+_NEARLY_SINGULAR = 1e-4
+
 
 @record
 class Stage:
@@ -66,6 +68,15 @@ class DenseStage:
     ST: FloatArray = computed_array()
     root: FloatArray = computed_array()
     outer: FloatArray = computed_array()
+
+    def rows(self, k: int) -> slice:
+        """Where the effects of the node's factor k are."""
+        return slice(self.node.starts[k], self.node.starts[k + 1])
+
+    def regular(self, k: int) -> bool:
+        """Whether T of factor k has an inverse that loses no digits that matter."""
+        diagonal = np.diagonal(self.factors[k])
+        return bool((diagonal > _NEARLY_SINGULAR * diagonal.max()).all())
 
 
 @record

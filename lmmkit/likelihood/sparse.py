@@ -50,7 +50,8 @@ def _empty(n: int, m: int) -> Sparse:
 def by_level(effects: FloatArray, q: int) -> FloatArray:
     """(m q, r) as a stack (q, r, m)."""
     n, r = effects.shape
-    return np.moveaxis(effects.reshape(n // q if q else 0, q, r), 0, -1)
+    stack = np.moveaxis(effects.reshape(n // q if q else 0, q, r), 0, -1)
+    return np.ascontiguousarray(stack)
 
 
 def by_effect(stack: FloatArray) -> FloatArray:

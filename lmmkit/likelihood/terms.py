@@ -180,9 +180,9 @@ def _dense_terms(
     projected = outer - dense.S @ modes[last]
     found = []
     for k, columns in enumerate(node.columns):
-        q, rows = len(columns), slice(node.starts[k], node.starts[k + 1])
+        q, rows = len(columns), dense.rows(k)
         root = dense.factors[k]
-        if (np.diagonal(root) > 0).all():
+        if dense.regular(k):
             with_root = row_blocks(dense.ST[rows], M_inverse[rows], q)
             W = np.linalg.solve(root.T, np.swapaxes(with_root, 1, 2))
         else:
