@@ -216,7 +216,7 @@ def _columns_of_W(dense: DenseStage, k: int, SK: FloatArray) -> FloatArray:
 
 
 def _between(columns: FloatArray, node: Node, j: int, k: int) -> FloatArray:
-    """The blocks between the levels of factors j and k, from k's columns: ``(m_j m_k, q_j, q_k)``."""
+    """The blocks (m_j m_k, q_j, q_k) between the levels of factors j and k, from k's columns."""
     q, r = len(node.columns[j]), len(node.columns[k])
     rows = columns[node.starts[j] : node.starts[j + 1]]
     blocks = rows.reshape(node.n_levels[j], q, node.n_levels[k], r)

@@ -15,7 +15,7 @@ def default_strategy() -> Step:
 
 def crossed_strategy() -> Step:
     """Scoring on the variances for longer: the Hessian is dear where factors are crossed."""
-    return chain(variance_scoring(10), steepest_descent(metric=newton))
+    return chain(variance_scoring(10, cuts=2), steepest_descent(metric=newton))
 
 
 def seed_strategy() -> Step:

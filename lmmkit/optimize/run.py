@@ -12,7 +12,17 @@ from lmmkit.linalg import psd_factor
 from lmmkit.optimize.certificate import Certificate, certify, is_singular
 from lmmkit.optimize.checks import is_count
 from lmmkit.optimize.constrained import maximize_subject_to
-from lmmkit.optimize.evaluate import Score, differentiate, evaluate, pack, reached
+from lmmkit.optimize.evaluate import (
+    Score,
+    differentiate,
+    evaluate,
+    observed_hessian,
+    pack,
+    reached,
+    unpack,
+)
+from lmmkit.optimize.gradient import steepest_descent
+from lmmkit.optimize.metrics import newton
 from lmmkit.optimize.presets import crossed_strategy, default_strategy
 from lmmkit.optimize.start import standard_start
 from lmmkit.optimize.step import Report, Status, Step
@@ -111,30 +121,62 @@ def maximize(
     standard = objective.standardized()
     params = standard_start(objective) if start is None else _standardize(objective, start)
     reports: list[Report] = []
+
+    def climb(strategy: Step, params: SquareRootParams) -> tuple[Score, Certificate]:
+        return _climb(standard, strategy, params, reports, max_iterations, progress)
+
+    end, certificate = climb(strategy, params)
+    while not given and certificate.status is Status.SADDLE and len(reports) < max_iterations:
+        beside = _uphill(standard, end)
+        if beside is None:
+            break
+        end, certificate = climb(steepest_descent(metric=newton), beside)
+    return Optimum(
+        natural=objective.natural_at(end.value.factors, end.value.place),
+        loglik=end.value.loglik,
+        certificate=certificate,
+        reports=tuple(reports),
+    )
+
+
+def _climb(
+    objective: Objective,
+    strategy: Step,
+    params: SquareRootParams,
+    reports: list[Report],
+    max_iterations: int,
+    progress: Callable[[int, Report], None] | None,
+) -> tuple[Score, Certificate]:
+    """Run a strategy to its end, adding to ``reports``."""
     at = None
     if sum(objective.sizes):
-        state = strategy.init(standard, params)
-        for iteration in range(1, max_iterations + 1):
-            result = strategy.update(standard, params, state)
-            params, state, report = _checked(result, standard, strategy, iteration)
+        state = strategy.init(objective, params)
+        for iteration in range(len(reports) + 1, max_iterations + 1):
+            result = strategy.update(objective, params, state)
+            params, state, report = _checked(result, objective, strategy, iteration)
             reports.append(report)
             if progress is not None:
                 progress(iteration, report)
             if report.status is not Status.RUNNING:
                 break
-        at = reached(standard, params, state)
-    at = differentiate(standard, evaluate(standard, pack(params))) if at is None else at
+        at = reached(objective, params, state)
+    at = differentiate(objective, evaluate(objective, pack(params))) if at is None else at
     if not reports:
         reports.append(Report(Status.CONVERGED, "closed form", at.value.loglik, 0.0))
     ended = reports[-1].status
     status = Status.OUT_OF_ITERATIONS if ended is Status.RUNNING else ended
-    end = _at_boundary(standard, at)
-    return Optimum(
-        natural=objective.natural_at(end.value.factors, end.value.place),
-        loglik=end.value.loglik,
-        certificate=certify(standard, end, status),
-        reports=tuple(reports),
-    )
+    end = _at_boundary(objective, at)
+    return end, certify(objective, end, status)
+
+
+def _uphill(objective: Objective, saddle: Score) -> SquareRootParams | None:
+    """A place beside a saddle where the log-likelihood is higher."""
+    along = np.linalg.eigh(observed_hessian(objective, saddle))[1][:, -1]
+    for length in 0.3 ** np.arange(10):
+        value = evaluate(objective, saddle.value.x + length * along)
+        if value.loglik > saddle.value.loglik:
+            return unpack(objective, value.x)
+    return None
 
 
 def _check_arguments(objective: Any, start: Any, max_iterations: Any, progress: Any) -> None:

@@ -27,13 +27,14 @@ _RIDGE = 1e-12
 
 @record
 class ScoringState:
-    """Where scoring is, and how many iterations it has made."""
+    """Where scoring is, how many iterations it has made, and how many of them were cut."""
 
     score: Score
     count: int = 0
+    cuts: int = 0
 
 
-def variance_scoring(iterations: int | None = None) -> Step:
+def variance_scoring(iterations: int | None = None, *, cuts: int | None = None) -> Step:
     """Fisher scoring for (Psi, sigma2), where the model's covariance is linear.
 
     Balanced data are solved by one iteration from anywhere, and others nearly so; but the scale
@@ -44,8 +45,11 @@ def variance_scoring(iterations: int | None = None) -> Step:
     ----------
     iterations : int, optional
         Finished after so many; None runs to convergence.
+    cuts : int, optional
+        Finished after so many steps that were cut; None goes on.
     """
     check_iterations("variance_scoring", iterations)
+    check_iterations("variance_scoring", cuts)
 
     def init(objective: Objective, params: SquareRootParams) -> ScoringState:
         return ScoringState(usable_start(objective, params, "variance_scoring"))
@@ -54,24 +58,26 @@ def variance_scoring(iterations: int | None = None) -> Step:
         objective: Objective, params: SquareRootParams, state: ScoringState
     ) -> tuple[SquareRootParams, ScoringState, Report]:
         score = state.score
-        after = differentiate(objective, evaluate(objective, _scored(objective, score)))
+        moved, cut = _scored(objective, score)
+        after = differentiate(objective, evaluate(objective, moved))
         if not after.value.loglik >= score.value.loglik:
             norm = score_norm(objective, score.score)
             report = Report(Status.STALLED, "variance_scoring", score.value.loglik, norm)
             return params, state, report
         norm = score_norm(objective, after.score)
-        count = state.count + 1
-        status = Status.FINISHED if count == iterations else Status.RUNNING
+        count, cut_steps = state.count + 1, state.cuts + cut
+        finished = count == iterations or cut_steps == cuts
+        status = Status.FINISHED if finished else Status.RUNNING
         if norm <= CONVERGED_BELOW:
             status = Status.CONVERGED
         report = Report(status, "variance_scoring", after.value.loglik, norm, 1.0)
-        return unpack(objective, after.value.x), ScoringState(after, count), report
+        return unpack(objective, after.value.x), ScoringState(after, count, cut_steps), report
 
     return Step("variance_scoring", init, update, lambda _, score: ScoringState(score))
 
 
-def _scored(objective: Objective, score: Score) -> FloatArray:
-    """The packed factors after one scoring step."""
+def _scored(objective: Objective, score: Score) -> tuple[FloatArray, bool]:
+    """The packed factors after one scoring step, and whether it was cut."""
     place = score.value.place
     parts = cheapest_information(objective, score)
     information, by_sigma2 = parts.delta_delta, np.zeros(len(score.score))
@@ -84,18 +90,22 @@ def _scored(objective: Objective, score: Score) -> FloatArray:
     residual = sigma2 - float(by_sigma2 @ step)
     step *= sigma2 / max(residual, _SMALLEST_SHRINKAGE * sigma2)
     moved: list[FloatArray] = [np.zeros(0)]
+    cut = False
     changes = split_matrices(step, objective.sizes, triangular=False)
     for factor, change in zip(score.value.factors, changes, strict=True):
-        moved.append(vech(psd_factor(_shrunk_at_most(factor, change))))
-    return np.concatenate(moved)
+        covariance, shrunk = _shrunk_at_most(factor, change)
+        moved.append(vech(psd_factor(covariance)))
+        cut |= shrunk
+    return np.concatenate(moved), cut
 
 
-def _shrunk_at_most(factor: FloatArray, change: FloatArray) -> FloatArray:
+def _shrunk_at_most(factor: FloatArray, change: FloatArray) -> tuple[FloatArray, bool]:
     """``T T' + change``, its eigenvalues relative to ``T T'`` kept above a twentieth."""
     if not (np.diagonal(factor) != 0.0).all():
         values, vectors = np.linalg.eigh(factor @ factor.T + change)
-        return np.asarray((vectors * np.maximum(values, 0.0)) @ vectors.T)
+        return (vectors * np.maximum(values, 0.0)) @ vectors.T, bool((values < 0.0).any())
     inverse = np.linalg.inv(factor)
     values, vectors = np.linalg.eigh(inverse @ change @ inverse.T)
-    root = factor @ (vectors * np.sqrt(np.maximum(1.0 + values, _SMALLEST_SHRINKAGE)))
-    return np.asarray(root @ root.T)
+    kept = np.maximum(1.0 + values, _SMALLEST_SHRINKAGE)
+    root = factor @ (vectors * np.sqrt(kept))
+    return root @ root.T, bool((kept > 1.0 + values).any())
