@@ -171,8 +171,8 @@ def _dense_part(
     dense, last = done.dense, done.system.last
     assert dense is not None
     node, S, K = dense.node, dense.S, coupling.inverse[last, last]
-    SK = S @ K
     mine = [_directions(across, columns) for columns in node.columns]
+    SK = S @ K if any(inverse is None for inverse in dense.inverses) else S[:0]
     changes = {e: tangent[last, last] for e, tangent in tangents.items()}
     solved = {e: K @ change for e, change in changes.items()}
     for e, product in solved.items():
@@ -184,7 +184,7 @@ def _dense_part(
             for f, F in directions.items():
                 _add(total, e, f, -float(np.einsum("mij,ji->", inner, F)))
     for k in range(len(mine)):
-        W = _columns_of_W(dense, k, SK)
+        W = _columns_of_W(dense, k, K, SK)
         for j in range(k + 1):
             _block_part(total, _between(W, node, j, k), mine[j], mine[k])
 
@@ -196,23 +196,31 @@ def _seen_by_factor(
 
     Where D has an inverse, ``J' = D^-1 K``.
     """
-    q, rows = len(dense.factors[k]), dense.rows(k)
-    if dense.regular(k):
-        inverse = np.linalg.inv(dense.factors[k] @ dense.factors[k].T)
+    q, rows, inverse = len(dense.scales[k]), dense.rows(k), dense.inverses[k]
+    if inverse is not None:
         blocks: FloatArray = inverse @ row_blocks(solved[rows], K[rows], q) @ inverse
         return blocks
     left = change[rows] - SK[rows] @ change
     return dense_blocks(left[:, rows], q) - row_blocks(left, SK[rows], q)
 
 
-def _columns_of_W(dense: DenseStage, k: int, SK: FloatArray) -> FloatArray:
-    """The columns (n, m q) of ``W = S K D^-1 = S - S K S`` that are factor k's effects."""
-    rows, T = dense.rows(k), dense.factors[k]
-    if not dense.regular(k):
+def _columns_of_W(dense: DenseStage, k: int, K: FloatArray, SK: FloatArray) -> FloatArray:
+    """The columns (n, m q) of ``W = S - S K S`` that are factor k's effects.
+
+    Where all D have inverses, ``W = D^-1 - D^-1 K D^-1``.
+    """
+    rows, inverses = dense.rows(k), [inverse for inverse in dense.inverses if inverse is not None]
+    if SK.size:
         return dense.S[:, rows] - SK @ dense.S[:, rows]
-    inverse = np.linalg.inv(T @ T.T)
-    columns = SK[:, rows]
-    return np.asarray((columns.reshape(-1, len(T)) @ inverse).reshape(columns.shape))
+    columns = -(K[:, rows].reshape(-1, len(inverses[k])) @ inverses[k]).reshape(K[:, rows].shape)
+    for j, inverse in enumerate(inverses):
+        part = columns[dense.rows(j)]
+        shape = (dense.node.n_levels[j], len(inverse), part.shape[1])
+        columns[dense.rows(j)] = (inverse @ part.reshape(shape)).reshape(part.shape)
+    m, q = dense.node.n_levels[k], len(inverses[k])
+    each = np.arange(m)
+    columns[rows].reshape(m, q, m, q)[each, :, each] += inverses[k]
+    return columns
 
 
 def _between(columns: FloatArray, node: Node, j: int, k: int) -> FloatArray:

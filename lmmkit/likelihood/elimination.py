@@ -7,7 +7,8 @@ level. With ``U_l = F^-1 S_kl`` for a later stage l, eliminating stage k leaves
     S_ll' <- S_ll' - U_l'U_l' + (L^-1 U_l)'(L^-1 U_l').
 
 The levels of a stage of the chain stay independent, since the stages before are nested in it. The
-last stage is dense: with ``D = T T'``, ``M = I + T'S T = L L'`` is factored by LAPACK.
+last stage is dense, and factored by LAPACK: ``D^-1 + S = L L'``, or ``I + T'S T = L L'`` where a
+factor's ``D = T T'`` is nearly singular.
 """
 
 from typing import Any
@@ -19,9 +20,9 @@ from lmmkit.likelihood.sparse import Sparse, block_diagonal, by_effect, by_level
 from lmmkit.likelihood.system import Node, System
 from lmmkit.linalg import gram, inverse_lower, psd_factor, semidefinite_cholesky, solve_lower
 from lmmkit.moments.collapse import Patterns
-from lmmkit.records import FloatArray, computed_array, record
+from lmmkit.records import FloatArray, computed_array, evolve, record
 
-_NEARLY_SINGULAR = 1e-4
+_TOO_SMALL = 1e-4
 
 
 @record
@@ -53,30 +54,40 @@ class DenseStage:
     ----------
     node : Node
     S : ndarray (n, n)
-    factors : tuple of ndarray (q_k, q_k)
-        T of each grouping factor.
-    ST : ndarray (n, n)
+    inverses : tuple of ndarray (q_k, q_k) or None
+        ``D^-1`` of each grouping factor; None where it would swamp S, and T scales S instead.
+    scales : tuple of ndarray (q_k, q_k)
+        B of each grouping factor: I, or T.
     root : ndarray (n, n)
-        L, lower.
+        L, lower, with ``(D^-1 + S)^-1 = B (L L')^-1 B'``.
     outer : ndarray (n, p + 1)
         ``Z'V^-1[X y]``, V with the stages before.
+    log_det : float
+        ``log|I + D S|``.
     """
 
     node: Node
     S: FloatArray = computed_array()
-    factors: tuple[FloatArray, ...]
-    ST: FloatArray = computed_array()
+    inverses: tuple[FloatArray | None, ...]
+    scales: tuple[FloatArray, ...]
     root: FloatArray = computed_array()
     outer: FloatArray = computed_array()
+    log_det: float
 
     def rows(self, k: int) -> slice:
         """Where the effects of the node's factor k are."""
         return slice(self.node.starts[k], self.node.starts[k + 1])
 
-    def regular(self, k: int) -> bool:
-        """Whether T of factor k has an inverse that loses no digits that matter."""
-        diagonal = np.diagonal(self.factors[k])
-        return bool((diagonal > _NEARLY_SINGULAR * diagonal.max()).all())
+    def scaled(self, rows: FloatArray, *, transposed: bool = False) -> FloatArray:
+        """``rows B``, or ``rows B'``, of rows (r, n); B is block diagonal over all levels."""
+        if all(inverse is not None for inverse in self.inverses):
+            return rows
+        product = np.empty(rows.shape)
+        for k, scale in enumerate(self.scales):
+            part = rows[:, self.rows(k)]
+            right = scale.T if transposed else scale
+            product[:, self.rows(k)] = (part.reshape(-1, len(scale)) @ right).reshape(part.shape)
+        return product
 
 
 @record
@@ -123,8 +134,8 @@ def eliminate(system: System, D: FloatArray) -> Elimination:
         dense = _dense(system.nodes[-1], D, across[last, last], outer[last])
         if dense is None:
             return Elimination(system, D, np.array(np.nan), products, tuple(stages), None)
-        seen = solve_triangular(dense.root, times_factor(dense, dense.outer.T).T)
-        log_det = log_det + 2.0 * np.log(np.diagonal(dense.root)).sum()
+        seen = solve_triangular(dense.root, dense.scaled(dense.outer.T).T)
+        log_det = log_det + dense.log_det
         products = products - seen.T @ seen
     return Elimination(system, D, log_det, products, tuple(stages), dense)
 
@@ -188,33 +199,37 @@ def _dense(node: Node, D: FloatArray, S: FloatArray, outer: FloatArray) -> Dense
     """None where V is not positive definite."""
     from scipy.linalg.lapack import dpotrf
 
-    factors = tuple(psd_factor(D[c[:, None], c]) for c in node.columns)
-    ST = _times_factors(S, node, factors)
-    M = _times_factors(ST.T, node, factors)
-    M[np.diag_indices_from(M)] += 1.0
-    root, info = dpotrf(M.T, lower=1, overwrite_a=1, clean=1)
-    return None if info else DenseStage(node, S, factors, ST, root, outer)
+    blocks = [D[c[:, None], c] for c in node.columns]
+    ends = zip(node.starts, node.starts[1:], strict=False)
+    sizes = [np.diagonal(S)[start:end].max(initial=0.0) for start, end in ends]
+    inverses = tuple(_usable_inverse(d, size) for d, size in zip(blocks, sizes, strict=True))
+    scales = tuple(
+        psd_factor(d) if inverse is None else np.eye(len(d))
+        for d, inverse in zip(blocks, inverses, strict=True)
+    )
+    stage = DenseStage(node, S, inverses, scales, S[:0], outer, 0.0)
+    total = stage.scaled(stage.scaled(S).T).copy()
+    log_det = 0.0
+    for k, (d, inverse) in enumerate(zip(blocks, inverses, strict=True)):
+        m, each = node.n_levels[k], np.arange(node.n_levels[k])
+        i = node.starts[k] + each[:, None, None] * len(d) + np.arange(len(d))[:, None]
+        total[i, np.swapaxes(i, 1, 2)] += np.eye(len(d)) if inverse is None else inverse
+        log_det += 0.0 if inverse is None else m * float(np.linalg.slogdet(d)[1])
+    root, info = dpotrf(total.T, lower=1, overwrite_a=1, clean=1)
+    log_det += 2.0 * float(np.log(np.diagonal(root)).sum()) if not info else 0.0
+    return None if info else evolve(stage, root=root, log_det=log_det)
 
 
-def times_factor(dense: DenseStage, rows: FloatArray, *, transposed: bool = False) -> FloatArray:
-    """``rows T``, or ``rows T'``, of rows (r, n); T is block diagonal over all levels."""
-    factors = tuple(t.T for t in dense.factors) if transposed else dense.factors
-    return _times_factors(rows, dense.node, factors)
+def _usable_inverse(D: FloatArray, size: float) -> FloatArray | None:
+    """``D^-1``, unless it would be so large that S, of ``size``, loses digits beside it."""
+    diagonal = np.diagonal(psd_factor(D))
+    if (diagonal**2 * size > _TOO_SMALL).all() and diagonal.min() > _TOO_SMALL * diagonal.max():
+        return np.linalg.inv(D)
+    return None
 
 
-def _times_factors(rows: FloatArray, node: Node, factors: tuple[FloatArray, ...]) -> FloatArray:
-    product = np.empty((len(rows), rows.shape[1]))
-    for t, start, end in zip(factors, node.starts[:-1], node.starts[1:], strict=True):
-        part = rows[:, start:end]
-        if len(t) == 1:
-            np.multiply(part, t[0, 0], out=product[:, start:end])
-        else:
-            product[:, start:end] = (part.reshape(-1, len(t)) @ t).reshape(part.shape)
-    return product
-
-
-def solve_triangular(root: FloatArray, b: FloatArray, *, transposed: bool = False) -> FloatArray:
-    """``L^-1 b``, or ``L^-T b``."""
+def solve_triangular(root: FloatArray, b: FloatArray) -> FloatArray:
+    """``L^-1 b``."""
     from scipy.linalg.lapack import dtrtrs
 
-    return np.asarray(dtrtrs(root, b, lower=1, trans=int(transposed))[0])
+    return np.asarray(dtrtrs(root, b, lower=1)[0])

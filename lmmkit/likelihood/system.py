@@ -117,7 +117,9 @@ def system(moments: Moments) -> System:
         for to in inside:
             if to >= k:
                 across[k, to] = plus(across[k, to], -(part.T @ inside[to]))
-        real[k] = (diagonal_of(across[k, k]) > _INSIDE * before).astype(np.float64)
+        outside = diagonal_of(across[k, k]) > _INSIDE * before
+        if not outside.all():
+            real[k] = outside.astype(np.float64)
     for k, to in across:
         if k in real or to in real:
             across[k, to] = masked(across[k, to], real.get(k), real.get(to))

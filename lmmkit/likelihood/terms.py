@@ -19,7 +19,6 @@ from lmmkit.likelihood.elimination import (
     Stage,
     own,
     solve_triangular,
-    times_factor,
 )
 from lmmkit.likelihood.grouped import GroupTerms, group_terms
 from lmmkit.likelihood.sparse import (
@@ -172,21 +171,20 @@ def _dense_terms(
     assert dense is not None
     node: Node = elimination.system.nodes[last]
     outer = dense.outer
-    upper = np.asarray(dpotri(dense.root, lower=1)[0]).T
-    M_inverse = np.triu(upper) + np.triu(upper, 1).T
-    half = times_factor(dense, M_inverse, transposed=True)
-    inverse[last, last] = times_factor(dense, half.T, transposed=True)
-    modes[last] = inverse[last, last] @ outer
+    lower = np.asarray(dpotri(dense.root, lower=1)[0])
+    full = lower + lower.T
+    full[np.diag_indices_from(full)] *= 0.5
+    half = dense.scaled(full.T, transposed=True)
+    K = inverse[last, last] = np.ascontiguousarray(dense.scaled(half.T, transposed=True).T)
+    modes[last] = K @ outer
     projected = outer - dense.S @ modes[last]
     found = []
     for k, columns in enumerate(node.columns):
-        q, rows = len(columns), dense.rows(k)
-        root = dense.factors[k]
-        if dense.regular(k):
-            with_root = row_blocks(dense.ST[rows], M_inverse[rows], q)
-            W = np.linalg.solve(root.T, np.swapaxes(with_root, 1, 2))
+        q, rows, D_inverse = len(columns), dense.rows(k), dense.inverses[k]
+        if D_inverse is not None:
+            W = D_inverse - D_inverse @ dense_blocks(K[rows, rows], q) @ D_inverse
         else:
-            half = solve_triangular(dense.root, dense.ST[rows].T).T
+            half = solve_triangular(dense.root, dense.scaled(dense.S[rows]).T).T
             W = dense_blocks(dense.S[rows, rows], q) - row_blocks(half, half, q)
         W = np.ascontiguousarray(np.moveaxis(W, 0, -1))
         terms = GroupTerms(W, W, by_level(projected[rows], q), np.ones(node.n_levels[k]))

@@ -14,8 +14,8 @@ def default_strategy() -> Step:
 
 
 def crossed_strategy() -> Step:
-    """Scoring on the variances for longer: the Hessian is dear where factors are crossed."""
-    return chain(variance_scoring(10, cuts=2), steepest_descent(metric=newton))
+    """As the default, with a step more of scoring: the Hessian is dear where factors are crossed."""
+    return chain(variance_scoring(3, cuts=2), steepest_descent(metric=newton))
 
 
 def seed_strategy() -> Step:

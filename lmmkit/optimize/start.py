@@ -7,7 +7,7 @@ from lmmkit.moments.moments import Moments
 from lmmkit.parameters.square_root import SquareRootParams
 from lmmkit.records import FloatArray
 
-_SMALLEST, _LARGEST = 1e-2, 1e2
+_SMALLEST, _LARGEST = 1e-3, 1e2
 
 
 def standard_start(objective: Objective) -> SquareRootParams:
