@@ -13,7 +13,7 @@ from lmmkit.moments.levels import level_moments, pair_moments, standard_rows
 from lmmkit.moments.moments import FactorMoments, Moments, PairMoments, merge_levels
 from lmmkit.records import FloatArray, record, same
 
-_ROWS_AT_A_TIME = 16_384
+_ROWS_AT_A_TIME = 8_192
 _SMALL_GROUP = 64
 
 
