@@ -24,7 +24,10 @@ from lmmkit.parameters.convert import to_profile, to_square_root
 from lmmkit.parameters.natural import NaturalParams
 from lmmkit.parameters.profile import ProfileParams
 from lmmkit.parameters.square_root import SquareRootParams
-from lmmkit.records import record, require
+from lmmkit.records import FloatArray, record, require
+from lmmkit.residual.fitted import FittedResidual, maximize_with_residual
+from lmmkit.residual.model import residual_model
+from lmmkit.residual.residual import Residual, checked_residual
 
 _ROUNDING = 1e-13
 
@@ -43,11 +46,18 @@ class Fit:
         The (restricted) log-likelihood that was maximized, in the user's coordinates.
     optimum : Optimum
         Estimates, log-likelihood, certificate and trace.
+    residual : FittedResidual or None
+        The structure of the residuals. The objective is then that of the rows made independent
+        at its estimates.
     """
 
     design: Design = attrs.field(validator=attrs.validators.instance_of(Design))
     objective: Objective = attrs.field(validator=attrs.validators.instance_of(Objective))
     optimum: Optimum = attrs.field(validator=attrs.validators.instance_of(Optimum))
+    residual: FittedResidual | None = attrs.field(
+        default=None,
+        validator=attrs.validators.optional(attrs.validators.instance_of(FittedResidual)),
+    )
 
     def __attrs_post_init__(self) -> None:
         rows, summed = self.design.n_obs, self.objective.moments.n_obs
@@ -111,6 +121,7 @@ def fit(
     *,
     reml: bool = True,
     strategy: Step | None = None,
+    residual: Residual | None = None,
     fixed: Mapping[Any, Any] | None = None,
     weights: Any = None,
     offset: Any = None,
@@ -129,6 +140,9 @@ def fit(
         Restricted maximum likelihood, or maximum likelihood.
     strategy : Step, optional
         How to optimize; :func:`~lmmkit.optimize.presets.default_strategy` by default.
+    residual : Residual, optional
+        Correlations inside groups of rows, and variance functions: ``Residual(ar1("Time"))``. By
+        default rows are independent, of variance ``sigma2 / weight``.
     fixed : mapping, optional
         Parameters held at values on the natural scale, see :func:`hold`.
     weights, offset : str or array, optional
@@ -153,9 +167,17 @@ def fit(
         A subclass that says what is wrong with the formula, the data or an argument.
     """
     design = build_design(
-        formula, frame, weights=weights, offset=offset, missing=missing, relations=relations
+        formula,
+        frame,
+        weights=weights,
+        offset=offset,
+        missing=missing,
+        relations=relations,
+        coordinates=() if residual is None else checked_residual(residual).columns,
     )
-    return fit_design(design, reml=reml, strategy=strategy, fixed=fixed, progress=progress)
+    return fit_design(
+        design, reml=reml, strategy=strategy, residual=residual, fixed=fixed, progress=progress
+    )
 
 
 def fit_design(
@@ -163,6 +185,7 @@ def fit_design(
     *,
     reml: bool = True,
     strategy: Step | None = None,
+    residual: Residual | None = None,
     fixed: Mapping[Any, Any] | None = None,
     progress: Callable[[int, Report], None] | None = None,
 ) -> Fit:
@@ -182,9 +205,25 @@ def fit_design(
     rounding = _rounding(design, objective)
     if objective.system.one_factor and _saturated(objective) <= rounding:
         raise _no_residual(design)
+
+    def best(objective: Objective, start: SquareRootParams | None = None) -> Optimum:
+        return maximize(objective, strategy, start, progress=progress)
+
+    def fitted(objective: Objective, optimum: Optimum) -> FloatArray:
+        from lmmkit.inference.levels import mean, random_part
+
+        place = Fit(design, objective, optimum)
+        values: FloatArray = mean(place, design.X, design.offset) + random_part(place)
+        return values
+
+    if residual is not None:
+        structure, objective, optimum = maximize_with_residual(
+            residual_model(design, residual), best, fitted, restricted=bool(reml), fixed=fixed
+        )
+        return Fit(design, objective, optimum, structure)
     if fixed is not None:
         objective = hold(objective, design, fixed)
-    optimum = maximize(objective, strategy, progress=progress)
+    optimum = best(objective)
     if optimum.natural.sigma2 * design.n_obs <= rounding and objective.held_sigma2 is None:
         raise _no_residual(design)
     return Fit(design, objective, optimum)

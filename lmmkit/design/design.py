@@ -137,6 +137,8 @@ class Design:
         None when built from arrays.
     encoding : object or None
         What rebuilds the same columns from a new frame; private to :mod:`lmmkit.design`.
+    coordinates : polars.DataFrame or None
+        Columns that a residual structure needs, rows as above.
     """
 
     y: FloatArray = float_array()
@@ -152,6 +154,7 @@ class Design:
     x_terms: tuple[tuple[str, tuple[int, ...]], ...] = ()
     formula: ModelFormula | None = None
     encoding: Any = attrs.field(default=None, repr=False, eq=False)
+    coordinates: pl.DataFrame | None = attrs.field(default=None, repr=False)
 
     def __attrs_post_init__(self) -> None:
         n, p = self.X.shape

@@ -9,6 +9,7 @@ from lmmkit.inference.modes import random_effects, random_effects_covariance
 from lmmkit.inference.parameters import Parameter, parameter_covariance, parameters
 from lmmkit.inference.predict import predict
 from lmmkit.inference.profile import profile
+from lmmkit.inference.residual_parameters import residual_parameters
 from lmmkit.inference.residuals import residuals
 from lmmkit.inference.simulate import simulate
 from lmmkit.inference.summary import Summary, summary
@@ -29,6 +30,7 @@ __all__ = [
     "profile",
     "random_effects",
     "random_effects_covariance",
+    "residual_parameters",
     "residuals",
     "simulate",
     "summary",

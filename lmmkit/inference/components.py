@@ -8,10 +8,11 @@ import polars as pl
 from lmmkit.fit import Fit
 from lmmkit.inference.checks import check_fit
 from lmmkit.inference.parameters import parameter_covariance, parameters
+from lmmkit.inference.residual_parameters import residual_parameters
 
 
 def variance_components(fit: Fit) -> pl.DataFrame:
-    """One row a variance or covariance; the residual variance is the last.
+    """One row a variance or covariance, the residual variance, the residual structure's parameters.
 
     Parameters
     ----------
@@ -25,12 +26,14 @@ def variance_components(fit: Fit) -> pl.DataFrame:
         deviation or the correlation, null where a variance is zero. Standard errors come from the
         full observed information, see :func:`parameter_covariance`; they are null for a parameter
         that is held, that belongs to an effect of variance zero, or that the data do not identify.
+        Parameters of a residual structure are of the kind ``structure``, as
+        :func:`residual_parameters` has them.
     """
     check_fit(fit)
     packed = fit.natural.pack()
     std_error = np.sqrt(np.diagonal(parameter_covariance(fit)))
     rows = [p for p in parameters(fit) if p.kind != "fixed"]
-    return pl.DataFrame(
+    table = pl.DataFrame(
         {
             "group": [p.group for p in rows],
             "term": [p.term for p in rows],
@@ -45,6 +48,17 @@ def variance_components(fit: Fit) -> pl.DataFrame:
             ],
         }
     ).fill_nan(None)
+    if fit.residual is None:
+        return table
+    structure = residual_parameters(fit).select(
+        group=pl.lit("Residual"),
+        term="term",
+        kind=pl.lit("structure"),
+        estimate="estimate",
+        std_error="std_error",
+        sd_cor=pl.lit(None, pl.Float64),
+    )
+    return table.vstack(structure)
 
 
 def _correlation(covariance: float, first: float, second: float) -> float:

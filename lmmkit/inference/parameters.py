@@ -9,6 +9,7 @@ from lmmkit.design.design import Design
 from lmmkit.fit import Fit
 from lmmkit.inference.checks import check_fit
 from lmmkit.inference.face import faces
+from lmmkit.inference.residual_parameters import information_lost
 from lmmkit.linalg import block_diagonal
 from lmmkit.moments.basis import congruence
 from lmmkit.parameters.natural import NaturalParams
@@ -69,7 +70,8 @@ def effect_names(design: Design) -> tuple[tuple[str, ...], ...]:
 def parameter_covariance(fit: Fit) -> FloatArray:
     """Covariance of the estimates: the inverse of the full observed information.
 
-    Beta, every Psi and sigma2 are in it together, on the natural scale.
+    Beta, every Psi, sigma2 and the residual structure's parameters are in it together, on the
+    natural scale; the latter have no rows here.
 
     Parameters
     ----------
@@ -117,6 +119,7 @@ def parameter_covariance(fit: Fit) -> FloatArray:
         block = slice(start, start + m)
         information[block, block] -= face.curvature(score[place : place + n])
         start, place = start + m, place + n
+    information -= inward.T @ information_lost(fit, at) @ inward
     covariance = _inverse(information, across, across[held])
     covariance[~fit.objective.free] = np.nan
     covariance[:, ~fit.objective.free] = np.nan

@@ -4,12 +4,14 @@ import numpy as np
 import polars as pl
 
 from lmmkit.design.blocks import GroupBlock
+from lmmkit.design.design import Design
 from lmmkit.design.group import group
 from lmmkit.errors import ArgumentError
 from lmmkit.fit import Fit
 from lmmkit.inference.checks import check_fit
 from lmmkit.inference.levels import mean, random_part
 from lmmkit.linalg import block_diagonal
+from lmmkit.parameters.natural import NaturalParams
 from lmmkit.records import FloatArray
 
 _KINDS = ("conditional", "marginal", "pearson", "normalized")
@@ -20,8 +22,9 @@ def residuals(fit: Fit, kind: str = "conditional") -> pl.DataFrame:
 
     ``conditional``: ``y - offset - X beta - Z b`` with b the conditional modes; ``marginal``:
     ``y - offset - X beta``; ``pearson``: the conditional one in units of its standard deviation
-    ``sigma / sqrt(weight)``; ``normalized``: ``L^-1 (y - offset - X beta)``, where ``V = L L'`` is
-    the marginal covariance of a group with its rows in the order of the frame. Under the model the
+    ``sigma / sqrt(weight)``, times what a variance function says; ``normalized``: ``L^-1 (y -
+    offset - X beta)``, where ``V = L L'`` is the marginal covariance of a group with its rows in
+    the order of the frame, or in that of the residual structure's coordinates. Under the model the
     normalized residuals are independent with variance 1; their squares sum to ``r'V^-1 r``.
 
     Parameters
@@ -50,24 +53,45 @@ def residuals(fit: Fit, kind: str = "conditional") -> pl.DataFrame:
     residual: FloatArray = design.y - fitted
     if kind == "pearson":
         residual = residual * _root_weights(fit) / np.sqrt(fit.natural.sigma2)
-    if kind == "normalized":
-        residual = _normalized(fit, residual)
+    if kind == "normalized" and fit.residual is None:
+        residual = _normalized(design, fit.natural, residual)
+    elif kind == "normalized":
+        residual = _normalized_rows(fit)
     return pl.DataFrame({"row": design.rows, "fitted": fitted, "residual": residual})
 
 
 def _root_weights(fit: Fit) -> FloatArray | float:
+    """What makes the residuals' variances equal."""
+    if fit.residual is not None:
+        model = fit.residual.model
+        root = np.empty(fit.design.n_obs)
+        root[model.order] = np.exp(model.log_root(fit.residual.theta))
+        return root
     return 1.0 if fit.design.weights is None else np.sqrt(fit.design.weights)
 
 
-def _normalized(fit: Fit, residual: FloatArray) -> FloatArray:
-    if not fit.design.terms:
-        return residual * _root_weights(fit) / np.sqrt(fit.natural.sigma2)
-    psi = block_diagonal(fit.natural.psi)
+def _normalized(design: Design, natural: NaturalParams, residual: FloatArray) -> FloatArray:
+    sigma2 = float(natural.sigma2)
+    if not design.terms:
+        root = 1.0 if design.weights is None else np.sqrt(design.weights)
+        return np.asarray(residual * root / np.sqrt(sigma2))
+    psi = block_diagonal(natural.psi)
     normalized = np.empty_like(residual)
-    for block in group(fit.design):
-        normalized[block.rows] = _innovations(
-            block, residual[block.rows], psi, float(fit.natural.sigma2)
-        )
+    for block in group(design):
+        normalized[block.rows] = _innovations(block, residual[block.rows], psi, sigma2)
+    return normalized
+
+
+def _normalized_rows(fit: Fit) -> FloatArray:
+    """The same of the rows that the residual structure makes independent."""
+    assert fit.residual is not None, "there is a residual structure"
+    model = fit.residual.model
+    white = model.whitened(fit.residual.theta)
+    assert white is not None, "the residual covariance at the estimates is positive definite"
+    normalized = np.empty(fit.design.n_obs)
+    normalized[model.order] = _normalized(
+        white[0], fit.natural, white[0].y - mean(fit, white[0].X, None)
+    )
     return normalized
 
 

@@ -10,7 +10,6 @@ from lmmkit.fit import Fit
 from lmmkit.inference.checks import check_fit
 from lmmkit.inference.levels import mean, random_part
 from lmmkit.linalg import psd_factor
-from lmmkit.records import FloatArray
 
 
 def simulate(
@@ -52,10 +51,12 @@ def simulate(
             effects = spherical @ psd_factor(psi).T
             for j in range(term.q):
                 draws += term.Z[:, j] * effects[:, term.codes, j]
-    deviation: FloatArray | float = np.sqrt(natural.sigma2)
-    if design.weights is not None:
-        deviation = deviation / np.sqrt(design.weights)
-    draws += deviation * generator.standard_normal(draws.shape)
+    noise = generator.standard_normal(draws.shape)
+    if fit.residual is not None:
+        noise = fit.residual.model.noise(fit.residual.theta, noise)
+    elif design.weights is not None:
+        noise /= np.sqrt(design.weights)
+    draws += np.sqrt(natural.sigma2) * noise
     columns = {f"sim_{i}": draw for i, draw in enumerate(draws, start=1)}
     return pl.DataFrame({"row": design.rows, **columns})
 

@@ -69,7 +69,8 @@ class Summary:
             Table(
                 "Scaled residuals", quantiles, (tuple(f"{r:.4f}" for r in self.scaled_residuals),)
             ),
-            _random_table(self.components),
+            _random_table(self.components.filter(pl.col("kind") != "structure")),
+            *_structure_table(self.components.filter(pl.col("kind") == "structure")),
             _fixed_table(self.fixed),
         )
 
@@ -130,6 +131,15 @@ def _random_table(components: pl.DataFrame) -> Table:
         tuple(row + ("",) * (width - len(row)) for row in rows),
         2,
     )
+
+
+def _structure_table(structure: pl.DataFrame) -> tuple[Table, ...]:
+    rows = tuple(
+        (row["term"], _general(row["estimate"]), _general(row["std_error"]))
+        for row in structure.iter_rows(named=True)
+    )
+    header = ("Parameter", "Estimate", "Std. error")
+    return (Table("Residual structure", header, rows, 1),) if rows else ()
 
 
 def _fixed_table(fixed: pl.DataFrame) -> Table:
