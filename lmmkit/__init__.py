@@ -27,6 +27,7 @@ from lmmkit.inference import (
     predict,
     profile,
     random_effects,
+    residual_parameters,
     residuals,
     simulate,
     summary,
@@ -60,6 +61,7 @@ from lmmkit.parameters import (
     to_profile,
     to_square_root,
 )
+from lmmkit.residual import Residual
 
 __all__ = [
     "Design",
@@ -75,6 +77,7 @@ __all__ = [
     "Optimum",
     "ProfileParams",
     "RandomTerm",
+    "Residual",
     "SquareRootParams",
     "Step",
     "best_so_far",
@@ -108,6 +111,7 @@ __all__ = [
     "random_effects",
     "reml",
     "repeat",
+    "residual_parameters",
     "residuals",
     "scipy_step",
     "seed_strategy",
