@@ -4,9 +4,18 @@ import numpy as np
 import polars as pl
 import pytest
 
-from lmmkit.errors import ArgumentError, DataError
+from lmmkit.design import group
+from lmmkit.errors import ArgumentError, DataError, ModelSizeError
 from lmmkit.fit import Fit
-from lmmkit.inference import fixed_effects, predict, random_effects, random_effects_covariance
+from lmmkit.inference import (
+    fixed_effects,
+    innovations,
+    predict,
+    random_effects,
+    random_effects_covariance,
+    residuals,
+    simulate,
+)
 from tests.dense_oracle import Array
 from tests.inference.dense_effects import columns, dense_effects
 from tests.inference.models import MODELS, crossed_frame, model
@@ -136,3 +145,50 @@ def test_one_known_and_one_new_membership() -> None:
     np.testing.assert_allclose(predicted["estimate"], X @ dense.beta + Z @ dense.modes)
     expected = _errors(dense.joint, X, Z) ** 2 + 0.25 * fitted.natural.psi[0][0, 0]
     np.testing.assert_allclose(predicted["std_error"].to_numpy() ** 2, expected)
+
+
+def test_normalized_residuals_are_the_cholesky_solution(fitted: Fit) -> None:
+    dense, r = dense_effects(fitted), residuals(fitted, "marginal")["residual"].to_numpy()
+    ours = residuals(fitted, "normalized")["residual"]
+    for block in group(fitted.design):
+        for rows in block.rows:
+            root = np.linalg.cholesky(dense.V[np.ix_(rows, rows)])
+            np.testing.assert_allclose(ours.gather(rows), np.linalg.solve(root, r[rows]), atol=1e-9)
+
+
+def test_normalized_residuals_of_many_runs_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Effects enter and leave what is carried along."""
+    for name in ("nested and crossed", "animals with slopes, crossed", "memberships"):
+        fitted = model(name)
+        whole = residuals(fitted, "normalized")["residual"]
+        monkeypatch.setattr(innovations, "_ROWS_AT_A_TIME", 7)
+        np.testing.assert_allclose(residuals(fitted, "normalized")["residual"], whole, atol=1e-10)
+
+
+def test_normalized_residuals_too_large_for_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sysconf", lambda name: 10)
+    with pytest.raises(
+        ModelSizeError, match=r"joint covariance of 15 random effects.*Sort the rows"
+    ):
+        residuals(model("crossed"), "normalized")
+
+
+def test_conditional_residuals(fitted: Fit) -> None:
+    dense, design = dense_effects(fitted), fitted.design
+    known = 0.0 if design.offset is None else design.offset
+    expected = design.y - known - design.X @ dense.beta - dense.Z @ dense.modes
+    np.testing.assert_allclose(residuals(fitted)["residual"], expected, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "name", ["nested and crossed", "weighted memberships, slopes", "animals with slopes, crossed"]
+)
+def test_simulated_responses_have_the_marginal_moments(name: str) -> None:
+    fitted = model(name)
+    dense, n = dense_effects(fitted), 4000
+    draws = simulate(fitted, n, seed=1).drop("row").to_numpy().T
+    variance = np.diagonal(dense.V)
+    centred = draws - residuals(fitted, "marginal")["fitted"].to_numpy()
+    assert np.abs(centred.mean(axis=0) / np.sqrt(variance / n)).max() < 5.0
+    error = np.sqrt((np.outer(variance, variance) + dense.V**2) / n)
+    assert np.abs((centred.T @ centred / n - dense.V) / error).max() < 5.5
