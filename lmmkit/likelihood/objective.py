@@ -5,12 +5,13 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from lmmkit.errors import ArgumentError, ParameterError
+from lmmkit.errors import ArgumentError, ParameterError, UnsupportedModelError
 from lmmkit.likelihood import derivatives
 from lmmkit.likelihood.charts import Chart, Params, chart, curvature, matrices_of
 from lmmkit.likelihood.constraints import Hold
 from lmmkit.likelihood.derivatives import Criterion, Pieces, Point, directions
 from lmmkit.likelihood.elimination import Elimination, eliminate
+from lmmkit.likelihood.one_at_a_time import one_at_a_time
 from lmmkit.likelihood.system import System, system
 from lmmkit.likelihood.terms import all_terms
 from lmmkit.linalg import vech
@@ -105,10 +106,12 @@ class Objective:
         )
         return evolve(self, moments=evolve(self.moments, basis=identity))
 
+    @one_at_a_time
     def loglik(self, params: Params) -> FloatArray | float:
         """The log-likelihood; NaN where the marginal covariance is not positive definite."""
         return _scalar(self._locate(params)[1].loglik)
 
+    @one_at_a_time
     def score(self, params: Params) -> FloatArray:
         """Gradient of :meth:`loglik` over the packed record: shape (..., n)."""
         where, place = self._locate(params)
@@ -117,6 +120,7 @@ class Objective:
         full = (gradient[..., None, :] @ self._across(where))[..., 0, :]
         return full[..., self._in_record(params, full.shape[-1])]
 
+    @one_at_a_time
     def hessian(self, params: Params) -> FloatArray:
         """Second derivative of :meth:`loglik` over the packed record: shape (..., n, n)."""
         where, place = self._locate(params)
@@ -133,6 +137,7 @@ class Objective:
         """Minus :meth:`hessian`."""
         return -self.hessian(params)
 
+    @one_at_a_time
     def expected_information(self, params: Params) -> FloatArray:
         """Expected information over the packed record, profiled parameters eliminated."""
         where, place = self._locate(params)
@@ -141,16 +146,19 @@ class Objective:
         across = self._across(where)
         return self._profiled(np.swapaxes(across, -1, -2) @ matrix @ across, params)
 
+    @one_at_a_time
     def beta(self, params: Params) -> FloatArray:
         """The fixed effects (..., p): the record's, or the best ones where they are profiled."""
         if params.beta is not None:
             return params.beta
         return self._beta(self._locate(params)[1])
 
+    @one_at_a_time
     def sigma2(self, params: Params) -> FloatArray | float:
         """The residual variance: the record's, the held one, or the best one."""
         return _scalar(self._locate(params)[1].point.sigma2)
 
+    @one_at_a_time
     def natural(self, params: Params) -> NaturalParams:
         """The full natural parameters at ``params``, profiled ones at their best values."""
         place = self._locate(params)[1]
@@ -295,6 +303,14 @@ def _objective(moments: Moments, criterion: Criterion) -> Objective:
         raise ArgumentError(
             f"{criterion.value}: expected Moments, such as cross_products(group(design)), got "
             f"{type(moments).__name__}"
+        )
+    related = any(moments.relation(factor) is not None for factor in moments.factors)
+    if moments.yy.ndim and (moments.pairs or related):
+        raise UnsupportedModelError(
+            f"{criterion.value}: expected one response where levels of several grouping factors "
+            "meet in a row, where rows have several levels of one, or where a covariance between "
+            f"levels is known, got responses of shape {moments.yy.shape}; take moments of one "
+            "response at a time"
         )
     return Objective(moments, system(moments), criterion)
 
