@@ -11,6 +11,7 @@ from lmmkit.residual.checks import check_distinct, column_name, column_names, di
 from lmmkit.residual.contract import Coordinates, ResidualParameter, elementwise
 
 _START = np.array([0.05, 0.2, 0.6])
+_SMOOTHEST = 10.0
 
 
 def _matern(s: FloatArray, smoothness: float) -> FloatArray:
@@ -46,7 +47,7 @@ class Distance:
     def parameters(self) -> tuple[ResidualParameter, ...]:
         own = [ResidualParameter("range", 0.0)]
         if self.name == "matern" and self.smoothness is None:
-            own.append(ResidualParameter("smoothness", 0.0))
+            own.append(ResidualParameter("smoothness", 0.0, _SMOOTHEST))
         if self.nugget:
             own.append(ResidualParameter("nugget", 0.0, 1.0))
         return tuple(own)
@@ -60,9 +61,10 @@ class Distance:
         return evolve(self, extent=float((high - low).max()) or 1.0)
 
     def start(self) -> FloatArray:
-        others = {"smoothness": 1.0, "nugget": 0.1}
-        rest = [float(p.theta(others[p.name])) for p in self.parameters[1:]]
-        return np.array([[np.log(self.extent * share), *rest] for share in _START])
+        others = {"smoothness": (1.0,), "nugget": (0.1, 0.5)}
+        axes = [p.theta(np.array(others[p.name])) for p in self.parameters[1:]]
+        mesh = np.meshgrid(np.log(self.extent * _START), *axes, indexing="ij")
+        return np.stack([axis.ravel() for axis in mesh], axis=1)
 
     def values(self, theta: FloatArray) -> FloatArray:
         return elementwise(self.parameters, theta)
@@ -130,12 +132,12 @@ def matern(
     Parameters
     ----------
     smoothness : float, optional
-        v: 0.5 gives the exponential, infinity the Gaussian. By default it is estimated.
+        v, at most 10: 0.5 gives the exponential, infinity the Gaussian. By default it is estimated.
     """
-    if smoothness is not None and not 0.0 < smoothness < 100.0:
+    if smoothness is not None and not 0.0 < smoothness <= _SMOOTHEST:
         raise ArgumentError(
-            f"matern: expected a smoothness between 0 and 100, got {smoothness!r}; beyond, the "
-            "gaussian is the same"
+            f"matern: expected a smoothness above 0 and up to {_SMOOTHEST:g}, got {smoothness!r}; "
+            "beyond, the gaussian is nearly the same"
         )
     return evolve(_distance("matern", columns, group, nugget), smoothness=smoothness)
 

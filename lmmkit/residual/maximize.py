@@ -29,6 +29,8 @@ _NO_CURVATURE = 1e-8
 FLAT = 1e-3
 _HALVINGS = 12
 _CLOSE = 1e-3
+_WITHIN_REACH = 10.0
+_CLIMBS = 3
 
 ObjectiveAt: TypeAlias = Callable[[FloatArray], Objective | None]
 Inner: TypeAlias = Callable[[Objective, SquareRootParams | None], Optimum]
@@ -72,18 +74,26 @@ class ResidualOptimum:
 def maximize_residual(
     at: ObjectiveAt, inner: Inner, starts: FloatArray, *, max_iterations: int = 100
 ) -> ResidualOptimum:
-    """Maximize over theta from the best of ``starts`` (s, k)."""
+    """Maximize over theta, from a few of ``starts`` (s, k) that are nearly as good as the best."""
     tried = [place for theta in starts if (place := _locate(at, inner, theta, None)) is not None]
     if not tried:
         raise DataError(
             "the residual structure has no positive definite correlation matrix where its "
             "parameters start: check its coordinates"
         )
-    place = max(tried, key=lambda one: one.optimum.loglik)
+    tried.sort(key=lambda place: -place.optimum.loglik)
+    enough = tried[0].optimum.loglik - _WITHIN_REACH
+    hopeful = [place for place in tried[:_CLIMBS] if place.optimum.loglik >= enough]
+    found = [_climb(at, inner, place, max_iterations) for place in hopeful]
+    return max(found, key=lambda one: one.optimum.loglik)
+
+
+def _climb(at: ObjectiveAt, inner: Inner, place: Place, max_iterations: int) -> ResidualOptimum:
+    """Newton's method from one start."""
     reports: list[Report] = []
     for _ in range(max_iterations):
         local = differentiate(at, place)
-        ascent, distance = _newton_step(local)
+        ascent, distance = _newton_step(place.theta, local)
         report = Report(Status.RUNNING, "residual newton", place.optimum.loglik, distance)
         if distance < _DISTANCE:
             reports.append(evolve(report, status=Status.CONVERGED))
@@ -109,7 +119,8 @@ def _locate(at: ObjectiveAt, inner: Inner, theta: FloatArray, warm: Optimum | No
         return None
     singular = warm is not None and warm.certificate.singular
     start = None if warm is None or singular else SquareRootParams(warm.params.factor)
-    optimum = inner(objective, start)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        optimum = inner(objective, start)
     return Place(objective, optimum, theta) if np.isfinite(optimum.loglik) else None
 
 
@@ -164,12 +175,17 @@ def differences(at: ObjectiveAt, here: Objective, theta: FloatArray, params: Par
     )
 
 
-def _newton_step(local: Curvature) -> tuple[FloatArray, float]:
-    """An ascent direction, and the distance to the maximum in standard errors."""
-    values, vectors = np.linalg.eigh(-local.hessian)
+def _newton_step(theta: FloatArray, local: Curvature) -> tuple[FloatArray, float]:
+    """An ascent direction, and the distance to the maximum in standard errors.
+
+    An element of theta that is as far out as it may be, and would go on, stays.
+    """
+    free = ~((np.abs(theta) >= _FARTHEST) & (local.gradient * theta >= 0.0))
+    values, vectors = np.linalg.eigh(-local.hessian[np.ix_(free, free)])
     size = np.maximum(np.abs(values), _NO_CURVATURE)
-    along = vectors.T @ local.gradient
-    ascent = vectors @ (along / size)
+    along = vectors.T @ local.gradient[free]
+    ascent = np.zeros(len(theta))
+    ascent[free] = vectors @ (along / size)
     longest = float(np.abs(ascent).max(initial=0.0))
     return ascent * min(1.0, _LONGEST / max(longest, 1e-300)), float(np.sqrt(along**2 @ (1 / size)))
 

@@ -162,7 +162,7 @@ CASES: dict[str, tuple[Callable[[], Any], type[LmmkitError], str]] = {
     "a smoothness of zero": (
         lambda: matern("time", smoothness=0.0),
         ArgumentError,
-        "between 0 and 100",
+        "above 0 and up to 10",
     ),
     "no coefficients": (lambda: arma("visit"), ArgumentError, "numbers p and q"),
     "by stratum without coordinates": (
