@@ -120,7 +120,10 @@ def _locate(at: ObjectiveAt, inner: Inner, theta: FloatArray, warm: Optimum | No
     singular = warm is not None and warm.certificate.singular
     start = None if warm is None or singular else SquareRootParams(warm.params.factor)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        optimum = inner(objective, start)
+        try:
+            optimum = inner(objective, start)
+        except np.linalg.LinAlgError:  # a trial so far out that nothing else can be estimated
+            return None
     return Place(objective, optimum, theta) if np.isfinite(optimum.loglik) else None
 
 
