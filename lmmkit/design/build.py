@@ -15,6 +15,7 @@ from lmmkit.design.groups import check_groupable
 from lmmkit.design.rank import independent_columns
 from lmmkit.design.relate import check_relations, relate
 from lmmkit.design.relation import LevelCovariance
+from lmmkit.design.structure import bound_structure
 from lmmkit.errors import DataError
 from lmmkit.formula import ModelFormula, parse_formula
 from lmmkit.records import FloatArray, IntArray, adopt
@@ -112,6 +113,7 @@ def build_design(
             codes=factor.codes,
             levels=factor.levels.labels,
             loads=factor.loads,
+            structure=bound_structure(bar.structure, encoder.names(bar.effects)),
         )
         for bar, factor in zip(model.random, factors, strict=True)
     ]

@@ -17,6 +17,7 @@ from lmmkit.records import (
     record,
     require,
 )
+from lmmkit.structures.contract import CovarianceStructure
 
 
 @record
@@ -46,6 +47,8 @@ class RandomTerm:
         The weight of each membership of each row, of any sign. Zero pads rows with fewer than r
         memberships, the code is then that of another membership of the row. A row that names one
         level twice loads on it with the sum.
+    structure : CovarianceStructure or None
+        What covariances of b are possible; None is any, unstructured.
     """
 
     group: str
@@ -58,6 +61,7 @@ class RandomTerm:
         validator=attrs.validators.optional(attrs.validators.instance_of(LevelCovariance)),
     )
     loads: FloatArray | None = optional_float_array(2, default=None)
+    structure: CovarianceStructure | None = None
 
     def __attrs_post_init__(self) -> None:
         n, q = self.Z.shape

@@ -112,10 +112,10 @@ def _wald(target: Target, z: float) -> tuple[float, float]:
     estimate, half = target.estimate, z * target.std_error
     if np.isnan(half):
         return np.nan, np.nan
-    if target.kind == "fixed":
+    if target.kind in ("fixed", "loading", "free"):
         return estimate - half, estimate + half
     if target.kind == "cor":
-        if abs(estimate) == 1.0:
+        if abs(estimate) >= 1.0:
             return np.nan, np.nan
         centre, half = np.arctanh(estimate), half / (1.0 - estimate**2)
         return float(np.tanh(centre - half)), float(np.tanh(centre + half))

@@ -6,6 +6,7 @@ import polars as pl
 
 from lmmkit.fit import Fit
 from lmmkit.inference.checks import check_fit
+from lmmkit.likelihood.constraints import Relation
 
 
 def information_criteria(fit: Fit) -> pl.DataFrame:
@@ -83,4 +84,5 @@ def glance(fit: Fit) -> pl.DataFrame:
 def count_parameters(fit: Fit) -> int:
     """Number of parameters that were estimated."""
     structure = 0 if fit.residual is None else len(fit.residual.theta)
-    return int(fit.objective.free.sum()) + structure
+    relations = sum(isinstance(constraint, Relation) for constraint in fit.objective.held)
+    return int(fit.objective.free.sum()) + structure - relations

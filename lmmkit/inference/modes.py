@@ -7,8 +7,8 @@ from lmmkit.errors import ArgumentError
 from lmmkit.fit import Fit
 from lmmkit.inference.checks import check_fit
 from lmmkit.inference.levels import Levels, levels_of
-from lmmkit.inference.parameters import effect_names
 from lmmkit.inference.uncertainty import factor_covariances
+from lmmkit.likelihood.reported import effect_names
 from lmmkit.linalg import block_diagonal
 from lmmkit.records import FloatArray, adopt
 

@@ -78,6 +78,11 @@ def terrain(fit: Fit, wanted: tuple[Target, ...]) -> Terrain:
     UnsupportedModelError
         Where covariances, or variances other than zero, are held, or with a residual structure.
     """
+    if fit.objective.structures:
+        raise UnsupportedModelError(
+            "profiles of a fit with covariance structures are not available in this version; use "
+            "method='wald'"
+        )
     if fit.objective.held:
         raise UnsupportedModelError(
             "profiles of a fit with held covariances, or held variances other than zero, are not "

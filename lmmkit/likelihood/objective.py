@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 from lmmkit.errors import ArgumentError, ParameterError, UnsupportedModelError
 from lmmkit.likelihood import derivatives
 from lmmkit.likelihood.charts import Chart, Params, chart, curvature, matrices_of
-from lmmkit.likelihood.constraints import Hold
+from lmmkit.likelihood.constraints import Hold, Relation
 from lmmkit.likelihood.derivatives import Criterion, Pieces, Point, directions
 from lmmkit.likelihood.elimination import Elimination, eliminate
 from lmmkit.likelihood.one_at_a_time import one_at_a_time
+from lmmkit.likelihood.structured import StructuredTerm
 from lmmkit.likelihood.system import System, system
 from lmmkit.likelihood.terms import all_terms
 from lmmkit.linalg import vech
@@ -63,15 +64,20 @@ class Objective:
     criterion : Criterion
     held_sigma2 : float or None
         A residual variance that is known: then it is not profiled.
-    held : tuple of Hold
-        Entries of Psi that are known; :func:`~lmmkit.optimize.run.maximize` observes them.
+    held : tuple of Hold or Relation
+        What is known of the covariance parameters; :func:`~lmmkit.optimize.run.maximize` observes
+        it.
+    structures : tuple of StructuredTerm or None
+        One a random term, None where its covariance is unstructured; () where all are.
+        :func:`~lmmkit.optimize.run.maximize` moves over their parameters.
     """
 
     moments: Moments
     system: System
     criterion: Criterion
     held_sigma2: float | None = None
-    held: tuple[Hold, ...] = ()
+    held: tuple[Hold | Relation, ...] = ()
+    structures: tuple[StructuredTerm | None, ...] = ()
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -79,14 +85,26 @@ class Objective:
         return self.moments.sizes
 
     @property
+    def terms(self) -> tuple[StructuredTerm | None, ...]:
+        """One entry a random term, None where its covariance is unstructured."""
+        return self.structures or (None,) * len(self.moments.basis.z)
+
+    @property
     def free(self) -> NDArray[np.bool_]:
-        """Which of the packed natural parameters, beta included, are estimated and not held."""
+        """Which of the natural parameters are estimated and not held.
+
+        In the order of :meth:`NaturalParams.pack`, beta included; a term with a covariance
+        structure has the structure's parameters in place of its triangle.
+        """
         basis = self.moments.basis
         there = [(c != 0).any(axis=1) for c in basis.z]
         psi = [vech(np.outer(row, row)) for row in there]
+        for k, term in enumerate(self.structures):
+            psi[k] = psi[k] if term is None else np.ones(term.n, dtype=bool)
         mask = np.concatenate([(basis.x != 0).any(axis=1), *psi, [self.held_sigma2 is None]])
         for constraint in self.held:
-            mask[constraint.index] = False
+            if isinstance(constraint, Hold):
+                mask[constraint.index] = False
         return mask
 
     @property

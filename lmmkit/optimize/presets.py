@@ -1,9 +1,10 @@
 """Named strategies: each is a call of combinators."""
 
+from lmmkit.likelihood.objective import Objective
 from lmmkit.optimize.combine import chain
 from lmmkit.optimize.em import em
 from lmmkit.optimize.gradient import conjugate_gradient, steepest_descent
-from lmmkit.optimize.metrics import newton
+from lmmkit.optimize.metrics import fisher, newton
 from lmmkit.optimize.scoring import variance_scoring
 from lmmkit.optimize.step import Step
 
@@ -18,6 +19,23 @@ def crossed_strategy() -> Step:
     return chain(variance_scoring(10), steepest_descent(metric=newton))
 
 
+def structured_strategy() -> Step:
+    """Newton's method on the structures' parameters: what suits any covariance structure."""
+    return steepest_descent(metric=newton)
+
+
+def crossed_structured_strategy() -> Step:
+    """Fisher scoring on the structures' parameters first: the Hessian is dear."""
+    return chain(steepest_descent(10, metric=fisher), steepest_descent(metric=newton))
+
+
 def seed_strategy() -> Step:
     """The seed system's: a few EM steps, a few of steepest descent, then conjugate gradient."""
     return chain(em(10), steepest_descent(10), conjugate_gradient())
+
+
+def preset_for(objective: Objective) -> Step:
+    """What :func:`~lmmkit.maximize` uses by default."""
+    if objective.system.one_factor:
+        return structured_strategy() if objective.structures else default_strategy()
+    return crossed_structured_strategy() if objective.structures else crossed_strategy()

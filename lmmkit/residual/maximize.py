@@ -15,8 +15,12 @@ from lmmkit.errors import DataError
 from lmmkit.likelihood.charts import Params
 from lmmkit.likelihood.objective import Objective
 from lmmkit.optimize.certificate import Certificate, count_signs
+from lmmkit.optimize.coordinates import jacobian_of
+from lmmkit.optimize.evaluate import differentiate as score_at
+from lmmkit.optimize.evaluate import evaluate, observed_hessian, pack
 from lmmkit.optimize.run import Optimum
 from lmmkit.optimize.step import Report, Status
+from lmmkit.parameters.profile import ProfileParams
 from lmmkit.parameters.square_root import SquareRootParams
 from lmmkit.records import FloatArray, computed_array, evolve, record
 
@@ -118,7 +122,7 @@ def _locate(at: ObjectiveAt, inner: Inner, theta: FloatArray, warm: Optimum | No
     if objective is None:
         return None
     singular = warm is not None and warm.certificate.singular
-    start = None if warm is None or singular else SquareRootParams(warm.params.factor)
+    start = None if warm is None or singular else evolve(warm.params, beta=None)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         try:
             optimum = inner(objective, start)
@@ -132,11 +136,29 @@ def differentiate(at: ObjectiveAt, place: Place) -> Curvature:
     here = place.objective.standardized()
     factors = place.objective.moments.basis.standard_factors(place.optimum.params.factor)
     params = SquareRootParams(factors)
+    if here.structures:
+        return _with_structures(at, here, place, factors)
     local = differences(standardized(at), here, place.theta, params)
     if not here.sizes:
         return Curvature(local.gradient, local.hessian)
-    inverse = np.linalg.pinv(here.hessian(params), rcond=1e-10, hermitian=True)
-    return Curvature(local.gradient, local.hessian - local.across @ inverse @ local.across.T)
+    return _profiled(local, local.across, here.hessian(params))
+
+
+def _profiled(local: Differences, across: FloatArray, inner: FloatArray) -> Curvature:
+    inverse = np.linalg.pinv(inner, rcond=1e-10, hermitian=True)
+    return Curvature(local.gradient, local.hessian - across @ inverse @ across.T)
+
+
+def _with_structures(
+    at: ObjectiveAt, here: Objective, place: Place, factors: tuple[FloatArray, ...]
+) -> Curvature:
+    """The same where the other parameters are those of the random terms' structures."""
+    x = pack(SquareRootParams(factors, theta=place.optimum.theta))
+    score = score_at(here, evaluate(here, x))
+    relative = ProfileParams(tuple(T @ T.T for T in score.value.factors))
+    local = differences(standardized(at), here, place.theta, relative)
+    across = local.across @ jacobian_of(score.value.factors, score.slopes)
+    return _profiled(local, across, observed_hessian(here, score))
 
 
 def standardized(at: ObjectiveAt) -> ObjectiveAt:

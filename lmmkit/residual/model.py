@@ -11,6 +11,7 @@ import polars as pl
 
 from lmmkit.design.design import Design
 from lmmkit.design.group import group
+from lmmkit.likelihood.impose import impose
 from lmmkit.likelihood.objective import Objective, ml, reml
 from lmmkit.moments import Moments, cross_products
 from lmmkit.moments.basis import Basis, standard_basis
@@ -141,7 +142,7 @@ class ResidualModel:
         moments = self._of_sums(theta) if self.sums else self._of_rows(theta)
         if moments is None:
             return None
-        return reml(moments) if restricted else ml(moments)
+        return impose(reml(moments) if restricted else ml(moments), self.design)
 
     def _of_rows(self, theta: FloatArray) -> Moments | None:
         found = self.whitened(theta)
