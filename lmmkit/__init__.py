@@ -1,6 +1,6 @@
 """Linear mixed-effects models: a pipeline of pure functions over frozen records."""
 
-from lmmkit import datasets
+from lmmkit import datasets, structures
 from lmmkit.design import (
     Design,
     GroupBlock,
@@ -34,7 +34,7 @@ from lmmkit.inference import (
     variance_components,
     wald_test,
 )
-from lmmkit.likelihood import Objective, hold, ml, reml
+from lmmkit.likelihood import Objective, hold, impose, linear, ml, relate, reml, tie
 from lmmkit.moments import Moments, cross_products
 from lmmkit.optimize import (
     Optimum,
@@ -97,11 +97,13 @@ __all__ = [
     "glance",
     "group",
     "hold",
+    "impose",
     "incidence",
     "information_criteria",
     "level_covariance",
     "level_precision",
     "likelihood_ratio_test",
+    "linear",
     "maximize",
     "memberships",
     "ml",
@@ -109,6 +111,7 @@ __all__ = [
     "predict",
     "profile",
     "random_effects",
+    "relate",
     "reml",
     "repeat",
     "residual_parameters",
@@ -117,7 +120,9 @@ __all__ = [
     "seed_strategy",
     "simulate",
     "steepest_descent",
+    "structures",
     "summary",
+    "tie",
     "to_natural",
     "to_profile",
     "to_square_root",

@@ -58,8 +58,7 @@ def certify(objective: Objective, score: Score, status: Status) -> Certificate:
     root = np.sqrt(scale)
     curvature = -observed_hessian(objective, score) / np.outer(root, root)
     inertia = count_signs(np.linalg.eigvalsh(curvature), _FLAT)
-    solution = np.linalg.lstsq(information, score.score, rcond=1e-12)[0]
-    distance = float(np.sqrt(max(float(score.score @ solution), 0.0)))
+    distance = _distance(information, score.score, root if objective.structures else None)
     if distance > _SCORE_BELOW and status is Status.CONVERGED:
         status = Status.STALLED
     if distance <= _SCORE_BELOW and status in (Status.STALLED, Status.FINISHED):
@@ -67,6 +66,14 @@ def certify(objective: Objective, score: Score, status: Status) -> Certificate:
     if status is Status.CONVERGED and inertia[2]:
         status = Status.SADDLE
     return Certificate(status, status is Status.CONVERGED, distance, inertia, singular)
+
+
+def _distance(information: FloatArray, score: FloatArray, unit: FloatArray | None) -> float:
+    """``sqrt(score' I^-1 score)``; in ``unit``, directions without information count as arrived."""
+    if unit is not None:
+        information, score = information / np.outer(unit, unit), score / unit
+    solution = np.linalg.lstsq(information, score, rcond=1e-12 if unit is None else _FLAT)[0]
+    return float(np.sqrt(max(float(score @ solution), 0.0)))
 
 
 def singular_terms(objective: Objective, factors: tuple[FloatArray, ...]) -> tuple[int, ...]:

@@ -3,8 +3,9 @@
 from lmmkit.likelihood.objective import Objective
 from lmmkit.optimize.combine import chain
 from lmmkit.optimize.em import em
+from lmmkit.optimize.escape import escape_saddles
 from lmmkit.optimize.gradient import conjugate_gradient, steepest_descent
-from lmmkit.optimize.metrics import fisher, newton
+from lmmkit.optimize.metrics import absolute, fisher, newton
 from lmmkit.optimize.scoring import variance_scoring
 from lmmkit.optimize.step import Step
 
@@ -20,13 +21,13 @@ def crossed_strategy() -> Step:
 
 
 def structured_strategy() -> Step:
-    """Newton's method on the structures' parameters: what suits any covariance structure."""
-    return steepest_descent(metric=newton)
+    """Newton's method on the structures' parameters, which leaves saddle points."""
+    return escape_saddles(steepest_descent(metric=absolute))
 
 
 def crossed_structured_strategy() -> Step:
     """Fisher scoring on the structures' parameters first: the Hessian is dear."""
-    return chain(steepest_descent(10, metric=fisher), steepest_descent(metric=newton))
+    return chain(steepest_descent(10, metric=fisher), structured_strategy())
 
 
 def seed_strategy() -> Step:

@@ -11,6 +11,10 @@ from lmmkit.records import FloatArray, evolve, frozen_array, optional_float_arra
 from lmmkit.structures.contract import Derivatives, Kind
 from lmmkit.structures.coordinates import checked_coordinates, coordinates_of, distances
 
+_SMOOTHEST = 20.0
+_SERIES = 2.5
+_NEAR = 1e-4
+
 
 def _placed(structure: Any, effects: tuple[str, ...]) -> FloatArray:
     what = type(structure).__name__
@@ -126,8 +130,10 @@ class Gaussian:
 
 
 def _smoothness(instance: object, attribute: object, value: float | None) -> None:
-    if value is not None and not 0.0 < value < 100.0:
-        raise ParameterError(f"Matern.smoothness: expected a number between 0 and 100, got {value}")
+    if value is not None and not 0.0 < value <= _SMOOTHEST:
+        raise ParameterError(
+            f"Matern.smoothness: expected a number between 0 and {_SMOOTHEST:g}, got {value}"
+        )
 
 
 @record
@@ -137,7 +143,8 @@ class Matern:
     Attributes
     ----------
     smoothness : float or None
-        nu; 0.5 is the exponential. None: estimated, which needs places close to one another.
+        nu; 0.5 is the exponential. None: estimated, between 0 and 20, beyond which it makes no
+        difference; that needs places close to one another.
     coordinates : ndarray (q,) or (q, d) or None
         None: read from the effects' names, ``"t[1.5]"``, or ``"place[(1, 2)]"``.
     """
@@ -156,19 +163,13 @@ class Matern:
         return 1 + (self.smoothness is None)
 
     def start(self, q: int) -> FloatArray:
-        """A range of half the mean distance, a smoothness of one."""
-        return np.concatenate([_typical(self, q), np.zeros(self.n_params(q) - 1)])
+        """A range of half the mean distance, a smoothness near one."""
+        return np.concatenate([_typical(self, q), np.full(self.n_params(q) - 1, -3.0)])
 
     def correlation(self, theta: FloatArray, q: int) -> FloatArray:
         """By the modified Bessel function."""
-        from scipy.special import kve
-
-        nu = math.exp(min(theta[1], 4.6)) if self.smoothness is None else self.smoothness
-        ratio = _distances(self, q) * math.exp(-theta[0])
-        apart = np.clip(ratio, 1e-12, 1e4)
-        log = (1.0 - nu) * math.log(2.0) - math.lgamma(nu) + nu * np.log(apart) - apart
-        R = np.where(ratio > 1e-12, np.exp(log) * kve(nu, apart), 1.0)
-        return np.asarray(np.where(np.eye(q) == 1.0, 1.0, np.minimum(R, 1.0)))
+        nu = self.natural(theta, q)[1] if self.smoothness is None else self.smoothness
+        return _matern(_distances(self, q) * math.exp(-theta[0]), float(nu))
 
     def names(self, effects: tuple[str, ...]) -> tuple[str, ...]:
         """``range``, and ``smoothness`` where it is estimated."""
@@ -180,4 +181,20 @@ class Matern:
 
     def natural(self, theta: FloatArray, q: int) -> FloatArray:
         """The range, in units of the coordinates, and the smoothness."""
-        return np.asarray(np.exp(theta))
+        return np.append(np.exp(theta[:1]), _SMOOTHEST / (1.0 + np.exp(-theta[1:])))
+
+
+def _matern(x: FloatArray, nu: float) -> FloatArray:
+    """``2^(1 - nu) / Gamma(nu) x^nu K_nu(x)``; near zero by the first terms of its series."""
+    from scipy.special import kve
+
+    small = (x / 2.0) ** 2
+    if nu > _SERIES:
+        small = small / (nu - 1.0)
+        near = 1.0 - small + 0.5 * small**2 * (nu - 1.0) / (nu - 2.0)
+    else:
+        near = np.ones_like(x)
+    inside = small < (_NEAR if nu > _SERIES else _NEAR**6)
+    apart = np.clip(np.where(inside, 1.0, x), None, 1e4)
+    log = (1.0 - nu) * math.log(2.0) - math.lgamma(nu) + nu * np.log(apart) - apart
+    return np.asarray(np.where(inside, near, np.exp(log) * kve(nu, apart)))

@@ -108,7 +108,8 @@ def _check_names(term: StructuredTerm) -> None:
 
 def _covariance(term: StructuredTerm, theta: FloatArray) -> FloatArray:
     try:
-        return np.asarray(term.covariance(theta))
+        with np.errstate(all="ignore"):
+            return np.asarray(term.covariance(theta))
     except ValueError as error:
         if "read-only" in str(error):
             raise _fail(term, "covariance modifies its argument theta; make a copy") from None
@@ -144,8 +145,7 @@ def _check_far(term: StructuredTerm, start: FloatArray) -> None:
         for sign in (-_FAR, _FAR):
             theta = start.copy()
             theta[i] += sign
-            with np.errstate(all="ignore"):
-                _check_covariance(term, adopt(theta), "far out, where boundaries are")
+            _check_covariance(term, adopt(theta), "far out, where boundaries are")
 
 
 def _check_derivatives(term: StructuredTerm, theta: FloatArray) -> None:
