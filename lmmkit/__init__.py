@@ -1,6 +1,6 @@
 """Linear mixed-effects models: a pipeline of pure functions over frozen records."""
 
-from lmmkit import datasets
+from lmmkit import datasets, structures
 from lmmkit.design import (
     Design,
     GroupBlock,
@@ -27,13 +27,14 @@ from lmmkit.inference import (
     predict,
     profile,
     random_effects,
+    residual_parameters,
     residuals,
     simulate,
     summary,
     variance_components,
     wald_test,
 )
-from lmmkit.likelihood import Objective, hold, ml, reml
+from lmmkit.likelihood import Objective, hold, impose, linear, ml, relate, reml, tie
 from lmmkit.moments import Moments, cross_products
 from lmmkit.optimize import (
     Optimum,
@@ -60,6 +61,7 @@ from lmmkit.parameters import (
     to_profile,
     to_square_root,
 )
+from lmmkit.residual import Residual
 
 __all__ = [
     "Design",
@@ -75,6 +77,7 @@ __all__ = [
     "Optimum",
     "ProfileParams",
     "RandomTerm",
+    "Residual",
     "SquareRootParams",
     "Step",
     "best_so_far",
@@ -94,11 +97,13 @@ __all__ = [
     "glance",
     "group",
     "hold",
+    "impose",
     "incidence",
     "information_criteria",
     "level_covariance",
     "level_precision",
     "likelihood_ratio_test",
+    "linear",
     "maximize",
     "memberships",
     "ml",
@@ -106,14 +111,18 @@ __all__ = [
     "predict",
     "profile",
     "random_effects",
+    "relate",
     "reml",
     "repeat",
+    "residual_parameters",
     "residuals",
     "scipy_step",
     "seed_strategy",
     "simulate",
     "steepest_descent",
+    "structures",
     "summary",
+    "tie",
     "to_natural",
     "to_profile",
     "to_square_root",

@@ -45,5 +45,9 @@ class ModelSizeError(LmmkitError, MemoryError):
     """The model would not fit into memory; said before the first iteration."""
 
 
+class ConformanceError(LmmkitError, AssertionError):
+    """A structure or a step is not what its contract says; raised by :mod:`lmmkit.testing`."""
+
+
 class MissingExtraError(LmmkitError, ImportError):
     """A function needs an optional dependency; the message names the extra that brings it."""

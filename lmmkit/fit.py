@@ -1,6 +1,6 @@
 """Fit a model: the composition of the pipeline's public functions, and the record it returns."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -10,12 +10,15 @@ import polars as pl
 from lmmkit.design import build_design, group
 from lmmkit.design.design import Design
 from lmmkit.design.relation import LevelCovariance
-from lmmkit.errors import ArgumentError, DataError
+from lmmkit.design.structure import with_covariance
+from lmmkit.errors import ArgumentError, DataError, UnsupportedModelError
 from lmmkit.formula.terms import ModelFormula
 from lmmkit.likelihood.derivatives import Criterion
 from lmmkit.likelihood.hold import hold
+from lmmkit.likelihood.impose import impose
 from lmmkit.likelihood.objective import Objective, ml
 from lmmkit.likelihood.objective import reml as restricted
+from lmmkit.likelihood.relations import LinearConstraint, relate
 from lmmkit.moments import cross_products
 from lmmkit.optimize.certificate import Certificate
 from lmmkit.optimize.run import Optimum, maximize
@@ -24,7 +27,10 @@ from lmmkit.parameters.convert import to_profile, to_square_root
 from lmmkit.parameters.natural import NaturalParams
 from lmmkit.parameters.profile import ProfileParams
 from lmmkit.parameters.square_root import SquareRootParams
-from lmmkit.records import record, require
+from lmmkit.records import FloatArray, record, require
+from lmmkit.residual.fitted import FittedResidual, maximize_with_residual
+from lmmkit.residual.model import residual_model
+from lmmkit.residual.residual import Residual, checked_residual
 
 _ROUNDING = 1e-13
 
@@ -43,11 +49,18 @@ class Fit:
         The (restricted) log-likelihood that was maximized, in the user's coordinates.
     optimum : Optimum
         Estimates, log-likelihood, certificate and trace.
+    residual : FittedResidual or None
+        The structure of the residuals. The objective is then that of the rows made independent
+        at its estimates.
     """
 
     design: Design = attrs.field(validator=attrs.validators.instance_of(Design))
     objective: Objective = attrs.field(validator=attrs.validators.instance_of(Objective))
     optimum: Optimum = attrs.field(validator=attrs.validators.instance_of(Optimum))
+    residual: FittedResidual | None = attrs.field(
+        default=None,
+        validator=attrs.validators.optional(attrs.validators.instance_of(FittedResidual)),
+    )
 
     def __attrs_post_init__(self) -> None:
         rows, summed = self.design.n_obs, self.objective.moments.n_obs
@@ -111,7 +124,10 @@ def fit(
     *,
     reml: bool = True,
     strategy: Step | None = None,
+    residual: Residual | None = None,
+    covariance: Mapping[str, Any] | None = None,
     fixed: Mapping[Any, Any] | None = None,
+    constraints: Sequence[LinearConstraint] = (),
     weights: Any = None,
     offset: Any = None,
     missing: str = "drop",
@@ -129,8 +145,17 @@ def fit(
         Restricted maximum likelihood, or maximum likelihood.
     strategy : Step, optional
         How to optimize; :func:`~lmmkit.optimize.presets.default_strategy` by default.
+    residual : Residual, optional
+        Correlations inside groups of rows, and variance functions: ``Residual(ar1("Time"))``. By
+        default rows are independent, of variance ``sigma2 / weight``.
+    covariance : mapping, optional
+        Covariance structures by grouping factor or term, ``{"g": Diagonal()}``, in addition
+        to those in the formula; see :mod:`lmmkit.structures`.
     fixed : mapping, optional
         Parameters held at values on the natural scale, see :func:`hold`.
+    constraints : sequence of LinearConstraint
+        Covariance parameters that are equal or otherwise related, see :func:`tie` and
+        :func:`linear`.
     weights, offset : str or array, optional
         Column names, or one value a row of the frame. The residual variance of a row is
         ``sigma2 / weight``; the offset is a part of the mean that is known.
@@ -153,9 +178,24 @@ def fit(
         A subclass that says what is wrong with the formula, the data or an argument.
     """
     design = build_design(
-        formula, frame, weights=weights, offset=offset, missing=missing, relations=relations
+        formula,
+        frame,
+        weights=weights,
+        offset=offset,
+        missing=missing,
+        relations=relations,
+        coordinates=() if residual is None else checked_residual(residual).columns,
     )
-    return fit_design(design, reml=reml, strategy=strategy, fixed=fixed, progress=progress)
+    return fit_design(
+        design,
+        reml=reml,
+        strategy=strategy,
+        residual=residual,
+        covariance=covariance,
+        fixed=fixed,
+        constraints=constraints,
+        progress=progress,
+    )
 
 
 def fit_design(
@@ -163,7 +203,10 @@ def fit_design(
     *,
     reml: bool = True,
     strategy: Step | None = None,
+    residual: Residual | None = None,
+    covariance: Mapping[str, Any] | None = None,
     fixed: Mapping[Any, Any] | None = None,
+    constraints: Sequence[LinearConstraint] = (),
     progress: Callable[[int, Report], None] | None = None,
 ) -> Fit:
     """:func:`fit` from a design, however it was built."""
@@ -177,14 +220,38 @@ def fit_design(
         raise DataError(
             f"expected one response, got an array of shape {design.y.shape}: fit one at a time"
         )
+    if covariance is not None:
+        design = with_covariance(design, covariance)
     moments = cross_products(group(design))
-    objective = restricted(moments) if reml else ml(moments)
+    objective = impose(restricted(moments) if reml else ml(moments), design)
     rounding = _rounding(design, objective)
     if objective.system.one_factor and _saturated(objective) <= rounding:
         raise _no_residual(design)
+
+    def best(objective: Objective, start: SquareRootParams | None = None) -> Optimum:
+        return maximize(objective, strategy, start, progress=progress)
+
+    def fitted(objective: Objective, optimum: Optimum) -> FloatArray:
+        from lmmkit.inference.levels import mean, random_part
+
+        place = Fit(design, objective, optimum)
+        values: FloatArray = mean(place, design.X, design.offset) + random_part(place)
+        return values
+
+    if residual is not None:
+        if constraints:
+            raise UnsupportedModelError(
+                "constraints= beside residual= is not available in this version; hold parameters "
+                "with fixed=, or leave one of them out"
+            )
+        structure, objective, optimum = maximize_with_residual(
+            residual_model(design, residual), best, fitted, restricted=bool(reml), fixed=fixed
+        )
+        return Fit(design, objective, optimum, structure)
     if fixed is not None:
         objective = hold(objective, design, fixed)
-    optimum = maximize(objective, strategy, progress=progress)
+    objective = relate(objective, design, constraints)
+    optimum = best(objective)
     if optimum.natural.sigma2 * design.n_obs <= rounding and objective.held_sigma2 is None:
         raise _no_residual(design)
     return Fit(design, objective, optimum)

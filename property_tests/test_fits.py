@@ -26,7 +26,8 @@ from lmmkit.optimize import (
 )
 from lmmkit.parameters import SquareRootParams, to_profile
 from lmmkit.records import FloatArray, evolve
-from property_tests.strategies import designs, map_columns, scales, starts, with_rows
+from lmmkit.testing.strategies import designs
+from property_tests.strategies import map_columns, scales, starts, with_rows
 
 EXAMPLES = settings(max_examples=25)
 criteria = st.sampled_from([ml, reml])

@@ -12,7 +12,8 @@ from lmmkit.design import Design, group
 from lmmkit.likelihood import ml, reml
 from lmmkit.moments import Basis, Moments, cross_products, empty_moments
 from lmmkit.parameters import ProfileParams
-from property_tests.strategies import designs, with_rows
+from lmmkit.testing.strategies import designs
+from property_tests.strategies import with_rows
 
 EXAMPLES = settings(max_examples=40)
 

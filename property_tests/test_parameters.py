@@ -18,16 +18,13 @@ from lmmkit.parameters import (
     to_square_root,
 )
 from lmmkit.records import FloatArray, evolve
-from property_tests.strategies import (
-    Params,
-    any_params,
-    arrays,
+from lmmkit.testing.strategies import (
     covariances,
-    layout,
     natural_params,
     profile_params,
     square_root_params,
 )
+from property_tests.strategies import Params, any_params, arrays, layout
 
 EXAMPLES = settings(max_examples=60)
 

@@ -22,14 +22,8 @@ from lmmkit.parameters import (
     to_profile_jacobian,
     to_square_root,
 )
-from property_tests.strategies import (
-    arrays,
-    designs,
-    layout,
-    natural_params,
-    profile_params,
-    square_root_params,
-)
+from lmmkit.testing.strategies import designs, natural_params, profile_params, square_root_params
+from property_tests.strategies import arrays, layout
 
 EXAMPLES = settings(max_examples=25)
 

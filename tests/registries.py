@@ -1,4 +1,4 @@
-"""What the conformance suite runs on: one line enrols a strategy, a parameterization or a case.
+"""What the conformance suite runs on: one line enrols a strategy, a structure, a case.
 
 A strategy has to reach the optimum of every reference case. Where it takes thousands of iterations,
 its line names the cases under ``slow_on``, and where it never arrives, under ``never_on``; ``why``
@@ -9,6 +9,7 @@ import functools
 from collections.abc import Callable
 
 import attrs
+import numpy as np
 
 from lmmkit.design import Design, build_design, group
 from lmmkit.likelihood import Objective, ml, reml
@@ -42,6 +43,24 @@ from lmmkit.parameters import (
     to_square_root,
 )
 from lmmkit.records import evolve
+from lmmkit.structures import (
+    AR1,
+    Blocks,
+    CompoundSymmetry,
+    CovarianceStructure,
+    Diagonal,
+    Exponential,
+    FactorAnalytic,
+    Gaussian,
+    Heterogeneous,
+    Homogeneous,
+    Identity,
+    Kronecker,
+    Matern,
+    ReducedRank,
+    Toeplitz,
+    Unstructured,
+)
 from tests.helpers import ReferenceCase, reference_cases
 
 CASES: dict[str, ReferenceCase] = {case.id: case for case in reference_cases()}
@@ -130,6 +149,48 @@ STRATEGIES: dict[str, Strategy] = {
     ),
     "fallback": Strategy(fallback(_SD(line_search=armijo(most=0)), _CG(metric=fisher))),
     "best_so_far": Strategy(best_so_far(_SD(metric=fisher, line_search=fixed())), monotone=False),
+}
+
+
+@attrs.frozen(eq=False)
+class Structure:
+    """A covariance structure in the suite, and the effects that it is for."""
+
+    structure: CovarianceStructure
+    effects: tuple[str, ...] = ("f[a]", "f[b]", "f[c]", "f[d]")
+
+
+_TIMES = ("t[0]", "t[1.5]", "t[2]", "t[4]")
+_PLACES = ("p[(0, 0)]", "p[(1, 0)]", "p[(0, 2)]", "p[(3, 1)]")
+_PRODUCT = tuple(f"a[{i}]:b[{j}]" for j in "xyz" for i in "pq")
+_KNOWN = np.array([[2.0, 0.5, 0.0], [0.5, 1.0, 0.3], [0.0, 0.3, 1.5]])
+
+STRUCTURES: dict[str, Structure] = {
+    "us": Structure(Unstructured(), ("f[a]", "f[b]", "f[c]")),
+    "diag": Structure(Diagonal()),
+    "homdiag": Structure(Identity()),
+    "known": Structure(Identity(_KNOWN), ("f[a]", "f[b]", "f[c]")),
+    "cs": Structure(Heterogeneous(CompoundSymmetry())),
+    "homcs": Structure(Homogeneous(CompoundSymmetry())),
+    "ar1": Structure(Homogeneous(AR1())),
+    "hetar1": Structure(Heterogeneous(AR1())),
+    "toep": Structure(Heterogeneous(Toeplitz())),
+    "homtoep": Structure(Homogeneous(Toeplitz())),
+    "exp": Structure(Homogeneous(Exponential()), _TIMES),
+    "exp in the plane": Structure(Homogeneous(Exponential()), _PLACES),
+    "hetexp": Structure(Heterogeneous(Exponential()), _TIMES),
+    "gau": Structure(Homogeneous(Gaussian()), _TIMES),
+    "mat": Structure(Homogeneous(Matern()), _TIMES),
+    "mat 3/2": Structure(Homogeneous(Matern(1.5)), _TIMES),
+    "fa 1": Structure(FactorAnalytic(1)),
+    "fa 2": Structure(FactorAnalytic(2), ("f[a]", "f[b]", "f[c]", "f[d]", "f[e]")),
+    "rr 1": Structure(ReducedRank(1)),
+    "rr 2": Structure(ReducedRank(2)),
+    "blocks": Structure(Blocks((Unstructured(), Identity()), (2, 2))),
+    "us x ar1": Structure(Kronecker((Unstructured(), Homogeneous(AR1())), (2, 3)), _PRODUCT),
+    "cs x us": Structure(
+        Kronecker((Heterogeneous(CompoundSymmetry()), Unstructured()), (2, 3)), _PRODUCT
+    ),
 }
 
 Params = NaturalParams | ProfileParams | SquareRootParams

@@ -137,7 +137,8 @@ def test_the_reference_has_every_public_name_and_no_other(module: str) -> None:
 
 def test_the_reference_has_every_public_package() -> None:
     packages = {f"lmmkit.{m.name}" for m in pkgutil.iter_modules(lmmkit.__path__) if m.ispkg}
-    assert {"lmmkit", "lmmkit.plot", *packages} == set(documented())
+    modules = {"lmmkit", "lmmkit.plot", "lmmkit.testing.strategies"}
+    assert modules | packages == set(documented())
 
 
 _SIGNATURE = re.compile(r"^\| `(\w+)\((.*)\)` \|", re.MULTILINE)

@@ -1,6 +1,6 @@
 """From a formula and a frame to a design."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from lmmkit.design.groups import check_groupable
 from lmmkit.design.rank import independent_columns
 from lmmkit.design.relate import check_relations, relate
 from lmmkit.design.relation import LevelCovariance
+from lmmkit.design.structure import bound_structure
 from lmmkit.errors import DataError
 from lmmkit.formula import ModelFormula, parse_formula
 from lmmkit.records import FloatArray, IntArray, adopt
@@ -28,6 +29,7 @@ def build_design(
     offset: Any = None,
     missing: str = "drop",
     relations: Mapping[str, LevelCovariance] | None = None,
+    coordinates: Sequence[str] = (),
 ) -> Design:
     """Build ``y = offset + X beta + sum_k Z_k b_k[code_k] + eps`` from a frame.
 
@@ -51,6 +53,8 @@ def build_design(
         Known covariances between the levels of grouping factors, by the factor's name:
         ``{"animal": level_precision(inverse, ids)}``. Every term on the factor then has all levels
         of the relation, in its order; those of the data are found among them by name.
+    coordinates : sequence of str
+        Further columns to keep, in ``Design.coordinates``: ``Residual.columns``.
 
     Returns
     -------
@@ -76,12 +80,13 @@ def build_design(
     loads = [name for bar in model.random for name in bar.weights]
     needed = dict.fromkeys(variables + grouping + loads)
     columns = select(frame, needed, f"the formula {model.text!r}")
+    columns |= select(frame, coordinates, "the residual structure")
     for name in grouping:
         check_groupable(columns[name])
     prior = side_column(weights, "weights", frame)
     shift = side_column(offset, "offset", frame)
 
-    complete = {name: columns[name] for name in variables}
+    complete = {name: columns[name] for name in (*variables, *coordinates)}
     used = complete | required_columns(model.random, columns) | complete
     used |= dict(side for side in (prior, shift) if side)
     rows, dropped = keep_rows(used, frame.height, missing)
@@ -108,6 +113,7 @@ def build_design(
             codes=factor.codes,
             levels=factor.levels.labels,
             loads=factor.loads,
+            structure=bound_structure(bar.structure, encoder.names(bar.effects)),
         )
         for bar, factor in zip(model.random, factors, strict=True)
     ]
@@ -134,6 +140,7 @@ def build_design(
         aliased=tuple(name for name in full_names if name not in names),
         x_terms=term_columns(encoder.specs[model.fixed], kept.tolist()),
         formula=model,
+        coordinates=pl.DataFrame([columns[name] for name in coordinates]) if coordinates else None,
         encoding=Encoding(
             specs=encoder.specs,
             states=encoder.states,

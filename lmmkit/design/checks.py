@@ -55,7 +55,8 @@ def check_terms(terms: Sequence[RandomTerm], X: FloatArray, weights: FloatArray 
             _check_columns(term, where)
         if term.loads is not None and not term.loads.any():
             raise DataError(f"{where}: all loads are zero; give others, or leave the term out")
-        if term.q * m < n_rows or varying_weights or _differs_from_noise(term):
+        known = varying_weights or term.structure is not None
+        if term.q * m < n_rows or known or _differs_from_noise(term):
             continue
         if term.names == ("Intercept",):
             raise DataError(
@@ -80,9 +81,14 @@ def _differs_from_noise(term: RandomTerm) -> bool:
 
 
 def _check_columns(term: RandomTerm, where: str) -> None:
-    """Refuse columns of Z that depend on earlier ones: their variances are not identified."""
+    """Refuse columns of Z that depend on earlier ones: their variances are not identified.
+
+    A structure may identify them.
+    """
     kept = set(independent_columns(term.Z))
     dependent = [name for i, name in enumerate(term.names) if i not in kept]
+    if term.structure is not None:
+        dependent = [name for name, z in zip(term.names, term.Z.T, strict=True) if not z.any()]
     if dependent:
         zero = not term.Z[:, term.names.index(dependent[0])].any()
         why = "is zero in every row" if zero else "depends linearly on the effects before it"

@@ -17,6 +17,7 @@ from lmmkit.records import (
     record,
     require,
 )
+from lmmkit.structures.contract import CovarianceStructure
 
 
 @record
@@ -46,6 +47,8 @@ class RandomTerm:
         The weight of each membership of each row, of any sign. Zero pads rows with fewer than r
         memberships, the code is then that of another membership of the row. A row that names one
         level twice loads on it with the sum.
+    structure : CovarianceStructure or None
+        What covariances of b are possible; None is any, unstructured.
     """
 
     group: str
@@ -58,6 +61,7 @@ class RandomTerm:
         validator=attrs.validators.optional(attrs.validators.instance_of(LevelCovariance)),
     )
     loads: FloatArray | None = optional_float_array(2, default=None)
+    structure: CovarianceStructure | None = None
 
     def __attrs_post_init__(self) -> None:
         n, q = self.Z.shape
@@ -137,6 +141,8 @@ class Design:
         None when built from arrays.
     encoding : object or None
         What rebuilds the same columns from a new frame; private to :mod:`lmmkit.design`.
+    coordinates : polars.DataFrame or None
+        Columns that a residual structure needs, rows as above.
     """
 
     y: FloatArray = float_array()
@@ -152,6 +158,7 @@ class Design:
     x_terms: tuple[tuple[str, tuple[int, ...]], ...] = ()
     formula: ModelFormula | None = None
     encoding: Any = attrs.field(default=None, repr=False, eq=False)
+    coordinates: pl.DataFrame | None = attrs.field(default=None, repr=False)
 
     def __attrs_post_init__(self) -> None:
         n, p = self.X.shape

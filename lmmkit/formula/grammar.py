@@ -13,6 +13,7 @@ from formulaic.parser.types import Factor, Operator, OrderedSet, Term, Token
 from formulaic.parser.utils import merge_operator_tokens
 
 from lmmkit.errors import FormulaError
+from lmmkit.formula.structured import placeholder
 
 
 class RandomPart(Term):
@@ -46,7 +47,8 @@ def _random_part(bar: str, effects: Iterable[Term], groups: Iterable[Term]) -> O
 
 def _subtract(left: OrderedSet, right: OrderedSet) -> OrderedSet:
     for term in right:
-        if isinstance(term, RandomPart) or offset_argument(term) is not None:
+        structured = any(placeholder(factor.expr) is not None for factor in term.factors)
+        if isinstance(term, RandomPart) or structured or offset_argument(term) is not None:
             raise FormulaError(f"{term!r} cannot be subtracted; leave it out of the formula")
     return left - right
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from lmmkit.errors import FormulaError
 from lmmkit.formula.expressions import check_expression
 from lmmkit.formula.members import read_members
+from lmmkit.formula.structured import StructuredCall, placeholder, take_out
 from lmmkit.formula.terms import BarTerm, ModelFormula
+from lmmkit.records import evolve
 
 if TYPE_CHECKING:
     from formulaic.parser.types import Factor, Term
@@ -28,7 +30,9 @@ def parse_formula(text: str) -> ModelFormula:
     that in column ``b``, which are levels of one factor. Its memberships load equally on the row
     and sum to one; with ``mm(a, b, weights=(wa, wb))`` they load as the columns say, which are not
     scaled to sum to one. A missing membership has the load zero.
-    ``offset(x)`` adds ``x`` with coefficient one.
+    ``ar1(0 + t | g)``, ``cs(0 + f | g)``, ``fa(0 + f | g, 2)`` and others give the effects a
+    covariance structure, see :mod:`lmmkit.structures`. ``offset(x)`` adds ``x`` with coefficient
+    one.
 
     Parameters
     ----------
@@ -63,7 +67,8 @@ def _parse(text: str) -> ModelFormula:
         raise FormulaError(
             f"formula {text!r} has no '~'; write the response on its left: 'y ~ x + (1 | g)'"
         )
-    sides = terms_of(text)
+    readable, calls = take_out(text)
+    sides = terms_of(readable)
     if "lhs" not in sides._structure:
         raise FormulaError(f"formula {text!r} has no response; write one to the left of '~'")
     fixed: list[Term] = []
@@ -71,8 +76,11 @@ def _parse(text: str) -> ModelFormula:
     offsets: list[str] = []
     for term in sides.rhs:
         argument = offset_argument(term)
+        call = _structured_call(term, calls)
         if isinstance(term, RandomPart):
             random.extend(_bar_terms(term))
+        elif call is not None:
+            random.extend(_structured_terms(call))
         elif argument is not None:
             check_expression(argument)
             offsets.append(argument)
@@ -91,7 +99,10 @@ def _response(text: str, terms: "Sequence[Term]") -> str:
     from lmmkit.formula.grammar import RandomPart
 
     terms = list(terms)
-    random = any(isinstance(term, RandomPart) for term in terms)
+    random = any(
+        isinstance(term, RandomPart) or any(placeholder(f.expr) is not None for f in term.factors)
+        for term in terms
+    )
     if random or len(terms) != 1 or len(terms[0].factors) != 1:
         raise FormulaError(
             f"formula {text!r}: expected one response to the left of '~', got "
@@ -109,6 +120,30 @@ def _bar_terms(part: "RandomPart") -> "Iterable[tuple[BarTerm, list[Term]]]":
     for group in _groups(part):
         for terms in [effects] if part.bar == "|" else [[term] for term in effects]:
             yield BarTerm(_join(terms), *group), terms
+
+
+def _structured_call(term: "Term", calls: tuple[StructuredCall, ...]) -> StructuredCall | None:
+    numbers = [placeholder(factor.expr) for factor in term.factors]
+    found = [number for number in numbers if number is not None]
+    if not found:
+        return None
+    call = calls[found[0]]
+    if len(numbers) > 1:
+        raise FormulaError(
+            f"the random term {call.text!r} is combined with others by '*', ':' or '/'; random "
+            f"terms can only be added: write '... + {call.text}'"
+        )
+    return call
+
+
+def _structured_terms(call: StructuredCall) -> "Iterable[tuple[BarTerm, list[Term]]]":
+    from lmmkit.formula.grammar import terms_of
+    from lmmkit.structures.from_formula import structure_in_formula
+
+    structure = structure_in_formula(call.text, call.name, call.arguments, call.options)
+    (part,) = terms_of(f"({call.bar})")
+    for bar, effects in _bar_terms(part):
+        yield evolve(bar, structure=structure), effects
 
 
 def _effects(part: "RandomPart") -> "list[Term]":

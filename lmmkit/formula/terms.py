@@ -1,6 +1,7 @@
 """What a user wrote, as records: the left side, the fixed part and the random terms."""
 
 from lmmkit.records import record
+from lmmkit.structures.contract import CovarianceStructure
 
 
 @record
@@ -18,12 +19,15 @@ class BarTerm:
         Whether the factors are memberships, all with levels of one kind.
     weights : tuple of str
         The columns of the memberships' loads, as many as factors, or none for equal loads.
+    structure : CovarianceStructure or None
+        What the formula says of the effects' covariance, ``ar1(...)``; None is unstructured.
     """
 
     effects: str
     factors: tuple[str, ...]
     members: bool = False
     weights: tuple[str, ...] = ()
+    structure: CovarianceStructure | None = None
 
     @property
     def group(self) -> str:

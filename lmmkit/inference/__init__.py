@@ -6,13 +6,15 @@ from lmmkit.inference.criteria import glance, information_criteria
 from lmmkit.inference.fixed import fixed_covariance, fixed_effects
 from lmmkit.inference.likelihood_ratio import likelihood_ratio_test
 from lmmkit.inference.modes import random_effects, random_effects_covariance
-from lmmkit.inference.parameters import Parameter, parameter_covariance, parameters
+from lmmkit.inference.parameters import parameter_covariance, parameters
 from lmmkit.inference.predict import predict
 from lmmkit.inference.profile import profile
+from lmmkit.inference.residual_parameters import residual_parameters
 from lmmkit.inference.residuals import residuals
 from lmmkit.inference.simulate import simulate
 from lmmkit.inference.summary import Summary, summary
 from lmmkit.inference.wald import wald_test
+from lmmkit.likelihood.reported import Parameter
 
 __all__ = [
     "Parameter",
@@ -29,6 +31,7 @@ __all__ = [
     "profile",
     "random_effects",
     "random_effects_covariance",
+    "residual_parameters",
     "residuals",
     "simulate",
     "summary",

@@ -10,6 +10,7 @@ import polars as pl
 from lmmkit.errors import ArgumentError, UnsupportedModelError
 from lmmkit.fit import Fit
 from lmmkit.inference.checks import check_fit, normal_quantile
+from lmmkit.inference.residual_parameters import residual_parameters
 from lmmkit.inference.targets import Target, targets
 from lmmkit.inference.walk import CurvePoint, Side, Terrain, evaluate, interpolate, terrain, walk
 
@@ -52,7 +53,8 @@ def confidence_intervals(
     -------
     polars.DataFrame
         One row a parameter: ``group`` (null for a fixed effect), ``term``, ``kind`` (``fixed``,
-        ``sd``, ``cor`` or ``sigma``), ``estimate``, ``conf_low``, ``conf_high``. Limits are null
+        ``sd``, ``cor``, ``sigma`` or, of a residual structure, ``structure``), ``estimate``,
+        ``conf_low``, ``conf_high``. Limits are null
         for a parameter that is held and, by Wald, for one without a standard error; the estimate of
         a correlation with an effect whose variance is zero is null.
 
@@ -62,7 +64,7 @@ def confidence_intervals(
         For an argument that is not one of its legal values.
     UnsupportedModelError
         For a method that this version lacks, or profiles where covariances, or variances other
-        than zero, are held.
+        than zero, are held, or of a fit with a residual structure.
     """
     check_fit(fit)
     if method == "bootstrap":
@@ -92,17 +94,28 @@ def confidence_intervals(
         "conf_high": pl.Float64(),
     }
     table = pl.DataFrame(rows, schema=schema, orient="row")
-    return table.with_columns(pl.col("estimate", "conf_low", "conf_high").fill_nan(None))
+    table = table.with_columns(pl.col("estimate", "conf_low", "conf_high").fill_nan(None))
+    if fit.residual is None or which is not None:
+        return table
+    structure = residual_parameters(fit, level).select(
+        group=pl.lit("Residual"),
+        term="term",
+        kind=pl.lit("structure"),
+        estimate="estimate",
+        conf_low="conf_low",
+        conf_high="conf_high",
+    )
+    return table.vstack(structure)
 
 
 def _wald(target: Target, z: float) -> tuple[float, float]:
     estimate, half = target.estimate, z * target.std_error
     if np.isnan(half):
         return np.nan, np.nan
-    if target.kind == "fixed":
+    if target.kind in ("fixed", "loading", "free"):
         return estimate - half, estimate + half
     if target.kind == "cor":
-        if abs(estimate) == 1.0:
+        if abs(estimate) >= 1.0:
             return np.nan, np.nan
         centre, half = np.arctanh(estimate), half / (1.0 - estimate**2)
         return float(np.tanh(centre - half)), float(np.tanh(centre + half))

@@ -6,6 +6,7 @@ import polars as pl
 
 from lmmkit.fit import Fit
 from lmmkit.inference.checks import check_fit
+from lmmkit.likelihood.constraints import Relation
 
 
 def information_criteria(fit: Fit) -> pl.DataFrame:
@@ -23,7 +24,8 @@ def information_criteria(fit: Fit) -> pl.DataFrame:
     -------
     polars.DataFrame
         One row: ``n_parameters, loglik, aic, aicc, bic``. ``n_parameters`` counts fixed effects,
-        variances, covariances and sigma2, less those that are held; one on the boundary counts.
+        variances, covariances, sigma2 and the parameters of a residual structure, less those that
+        are held; one on the boundary counts.
         ``aicc`` is null where N is at most k + 1.
     """
     check_fit(fit)
@@ -81,4 +83,6 @@ def glance(fit: Fit) -> pl.DataFrame:
 
 def count_parameters(fit: Fit) -> int:
     """Number of parameters that were estimated."""
-    return int(fit.objective.free.sum())
+    structure = 0 if fit.residual is None else len(fit.residual.theta)
+    relations = sum(isinstance(constraint, Relation) for constraint in fit.objective.held)
+    return int(fit.objective.free.sum()) + structure - relations

@@ -5,7 +5,7 @@ import polars as pl
 
 from lmmkit.fit import Fit
 from lmmkit.inference.checks import check_fit, normal_quantile, two_sided_p
-from lmmkit.linalg import block_diagonal
+from lmmkit.inference.levels import relative_covariance
 from lmmkit.records import FloatArray, adopt
 
 
@@ -67,8 +67,7 @@ def fixed_covariance(fit: Fit) -> FloatArray:
     """
     check_fit(fit)
     basis = fit.objective.moments.basis
-    D = block_diagonal(basis.standard_psi(fit.profile.psi_rel))
-    C = fit.objective.locate(D).point.C
+    C = fit.objective.locate(relative_covariance(fit)).point.C
     root = np.linalg.solve(np.linalg.cholesky(C), basis.x.T)
     covariance = fit.natural.sigma2 * (root.T @ root)
     held = ~fit.objective.free[: len(covariance)]

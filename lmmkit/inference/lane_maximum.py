@@ -53,9 +53,11 @@ def maximize_lanes(
     max_iterations: int = 100,
 ) -> LaneMaxima:
     """The maximum of each lane near ``start`` (L, n + 1); sigma is where tau is 0."""
-    patterns = objective.system.first
-    width = max(1, patterns.inside.shape[-1] * patterns.inside.shape[-2] * sum(objective.sizes))
-    step = max(1, _WORK // width)
+    step = len(start)
+    if objective.system.one_factor:
+        patterns = objective.system.first
+        width = patterns.inside.shape[-1] * patterns.inside.shape[-2] * sum(objective.sizes)
+        step = max(1, _WORK // max(1, width))
     pieces = [
         _maximize(objective, _some(lanes, piece), sigma, start[piece], max_iterations)
         for piece in np.array_split(np.arange(len(start)), -(-len(start) // step))
@@ -146,19 +148,9 @@ def evaluate_lanes(objective: Objective, lanes: Lanes, sigma: float, x: FloatArr
     rows, columns = _packed_entries(objective.sizes)
     D = S @ np.swapaxes(S, 1, 2) * shrink[:, None, None]
     delta = D[:, rows, columns]
-    located = objective.locate(D, None, sigma2)
-    if lanes.a.any():
-        C, a = located.point.C, lanes.a
-        solved = np.linalg.solve(C, a[..., None])[..., 0]
-        scale = (a * solved).sum(axis=1)
-        gap = (a * located.point.beta).sum(axis=1) - lanes.b
-        pull = np.divide(gap, scale, out=np.zeros_like(gap), where=scale > 0)
-        beta = located.point.beta - pull[:, None] * solved
-        located = objective.locate(D, beta, sigma2)
-    at = (located.point, objective.pieces(located), objective.degrees_of_freedom, objective.sizes)
-    gradient = derivatives.gradient(*at)
-    p = lanes.a.shape[1]
-    inner = _beta_profiled(derivatives.hessian(*at).assembled(), lanes.a)
+    found = _relative(objective, lanes, D, sigma2)
+    gradient, p = found.gradient, lanes.a.shape[1]
+    inner = _beta_profiled(found.hessian, lanes.a)
 
     n = u.shape[1]
     products = lanes.directions @ np.swapaxes(S, 1, 2)[:, None]
@@ -180,7 +172,39 @@ def evaluate_lanes(objective: Objective, lanes: Lanes, sigma: float, x: FloatArr
     second[:, :n, n] += mixed
     second[:, n, :n] += mixed
     second[:, n, n] += 4.0 * ((by_delta * delta).sum(axis=1) + by_sigma2 * sigma2)
-    return LanePlace(np.asarray(located.loglik), by_x, second)
+    return LanePlace(found.loglik, by_x, second)
+
+
+def _relative(objective: Objective, lanes: Lanes, D: FloatArray, sigma2: FloatArray) -> LanePlace:
+    """The same by (beta, delta, sigma2); lane by lane where there are several grouping factors."""
+    if objective.system.one_factor:
+        return _derivatives(objective, lanes.a, lanes.b, D, sigma2)
+    each = [_derivatives(objective, *at) for at in zip(lanes.a, lanes.b, D, sigma2, strict=True)]
+    return LanePlace(
+        loglik=np.array([place.loglik for place in each]),
+        gradient=np.array([place.gradient for place in each]),
+        hessian=np.array([place.hessian for place in each]),
+    )
+
+
+def _derivatives(
+    objective: Objective, a: FloatArray, b: FloatArray, D: FloatArray, sigma2: FloatArray
+) -> LanePlace:
+    """At relative covariances D, with the best beta for which ``a'beta = b``."""
+    located = objective.locate(D, None, sigma2)
+    if a.any():
+        solved = np.linalg.solve(located.point.C, a[..., None])[..., 0]
+        scale = (a * solved).sum(axis=-1)
+        gap = (a * located.point.beta).sum(axis=-1) - b
+        pull = np.divide(gap, scale, out=np.zeros_like(gap), where=scale > 0)
+        beta = located.point.beta - pull[..., None] * solved
+        located = objective.locate(D, beta, sigma2)
+    at = (located.point, objective.pieces(located), objective.degrees_of_freedom, objective.sizes)
+    return LanePlace(
+        loglik=np.asarray(located.loglik),
+        gradient=derivatives.gradient(*at),
+        hessian=derivatives.hessian(*at).assembled(),
+    )
 
 
 def _beta_profiled(hessian: FloatArray, a: FloatArray) -> FloatArray:

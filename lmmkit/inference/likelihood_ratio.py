@@ -24,7 +24,8 @@ def likelihood_ratio_test(*fits: Fit) -> pl.DataFrame:
     numbers of parameters. Where the larger model has one random effect more, its variance lies on
     the boundary under the smaller one, and the reference is the even mixture of chi-square on
     ``df - 1`` and on ``df`` degrees of freedom. With several more random effects the plain
-    chi-square is reported: its p-value is too large (conservative).
+    chi-square is reported: its p-value is too large (conservative). That one residual structure is
+    a case of another, as independent rows are of any, is taken on trust.
 
     Parameters
     ----------
@@ -67,6 +68,10 @@ def _compare(small: Fit, large: Fit) -> dict[str, object]:
     _check_data(small, large, pair)
     _check_fixed(small, large, pair)
     extra = _extra_effects(small, large, pair)
+    if small.residual is not None and large.residual is None:
+        raise ArgumentError(
+            f"{pair} are not nested: the first has a residual structure, which the second lacks"
+        )
     low, high = small.loglik, large.loglik + _reml_shift(large, small)
     statistic = 2.0 * (high - low)
     if statistic < -_WORSE * (1.0 + abs(low)):

@@ -9,8 +9,10 @@ from lmmkit.design.rows import DesignRows, design_rows
 from lmmkit.errors import ArgumentError, DataError
 from lmmkit.fit import Fit
 from lmmkit.inference.checks import check_fit, check_level, normal_quantile
-from lmmkit.inference.levels import LevelTerms, level_terms, mean, standard_columns
-from lmmkit.records import FloatArray, IntArray
+from lmmkit.inference.levels import Levels, levels_of, mean, modes_part, relative_covariance
+from lmmkit.inference.loadings import Loadings, fitted_rows, new_loadings, standard_rows
+from lmmkit.inference.uncertainty import explained, row_variances
+from lmmkit.records import FloatArray
 
 
 def predict(
@@ -34,7 +36,8 @@ def predict(
         With the conditional modes of the random effects, or without random effects.
     new_levels : {"population", "raise"}
         What to do with a level that was not in the fit: its random effects are 0, with their prior
-        variance Psi; or raise.
+        variance Psi, independent of all others; those of the row's other grouping factors are as
+        ever. Or raise.
     offset : str or array (rows of frame), optional
         For new rows; by default the column that was the offset of the fit.
     std_error : bool
@@ -66,9 +69,10 @@ def predict(
     check_level(level)
     if frame is None and offset is not None:
         raise ArgumentError("predict: offset= is for new rows; the rows of the fit have theirs")
+    basis = fit.objective.moments.basis
     conditional = kind == "conditional" and bool(fit.design.terms)
     if frame is None:
-        rows = _fitted_rows(fit)
+        rows = fitted_rows(fit.design)
     else:
         rows = design_rows(fit.design, frame, random=conditional, offset=offset)
     estimate = mean(fit, rows.X, rows.offset)
@@ -76,16 +80,15 @@ def predict(
     if conditional:
         if new_levels == "raise":
             _check_levels(fit, rows)
-        levels = level_terms(fit)
-        x, z = standard_columns(fit, rows.X, rows.Z)
-        place = _positions(levels, rows.codes[0])
-        known = place >= 0
-        estimate = estimate + np.where(known, (z * levels.modes[place]).sum(axis=1), 0.0)
+        levels = levels_of(fit)
+        loadings = standard_rows(fit, new_loadings(fit.design, rows))
+        estimate = estimate + modes_part(levels, loadings)
         if std_error:
-            deviation = _conditional_deviation(fit, levels, x, z, place)
+            deviation = _conditional_deviation(fit, levels, rows.X, loadings)
     elif std_error:
-        x = rows.X @ fit.objective.moments.basis.x
-        deviation = np.sqrt(_quadratic(fit, x, level_terms(fit).C))
+        C = fit.objective.locate(relative_covariance(fit)).point.C
+        variance = _quadratic(rows.X @ basis.x, C)
+        deviation = np.sqrt(float(fit.natural.sigma2) * variance)
     table = pl.DataFrame({"row": rows.rows, "estimate": estimate})
     if deviation is not None:
         width = normal_quantile(level) * deviation
@@ -98,48 +101,29 @@ def predict(
     return every.join(table, on="row", how="left", maintain_order="left")
 
 
-def _fitted_rows(fit: Fit) -> DesignRows:
-    design = fit.design
-    return DesignRows(
-        n_rows=design.n_obs,
-        X=design.X,
-        Z=tuple(term.Z for term in design.terms),
-        codes=tuple(term.codes for term in design.terms),
-        rows=design.rows,
-        offset=design.offset,
-    )
-
-
-def _positions(levels: LevelTerms, codes: IntArray) -> IntArray:
-    place: IntArray = np.where(codes >= 0, levels.position[codes], -1)
-    return place
-
-
 def _check_levels(fit: Fit, rows: DesignRows) -> None:
     for term, codes in zip(fit.design.terms, rows.codes, strict=True):
-        new = np.flatnonzero(codes < 0)
+        new = np.flatnonzero((codes < 0).any(axis=1) if codes.ndim == 2 else codes < 0)
         if len(new):
             raise DataError(
                 f"predict: {len(new)} row(s) have a level of {term.group!r} that was not in the "
                 f"fit, the first at row {int(rows.rows[new[0]])}; new_levels='population' predicts "
-                "them without random effects"
+                "the effects of that factor as zero"
             )
 
 
-def _quadratic(fit: Fit, a: FloatArray, C: FloatArray) -> FloatArray:
-    """``sigma2 a'C^-1 a`` of each row."""
+def _quadratic(a: FloatArray, C: FloatArray) -> FloatArray:
+    """``a'C^-1 a`` of each row."""
     root = np.linalg.solve(np.linalg.cholesky(C), a.T)
-    total: FloatArray = float(fit.natural.sigma2) * (root**2).sum(axis=0)
+    total: FloatArray = (root**2).sum(axis=0)
     return total
 
 
 def _conditional_deviation(
-    fit: Fit, levels: LevelTerms, x: FloatArray, z: FloatArray, place: IntArray
+    fit: Fit, levels: Levels, X: FloatArray, loadings: tuple[Loadings, ...]
 ) -> FloatArray:
-    known = (place >= 0).astype(np.float64)
-    prior = z @ levels.D
-    explained = known * np.einsum("na,nab,nb->n", prior, levels.W[place], prior)
-    a = x - known[:, None] * np.einsum("nap,na->np", levels.B[place], prior)
-    left = np.maximum((prior * z).sum(axis=1) - explained, 0.0)
-    variance = _quadratic(fit, a, levels.C) + float(fit.natural.sigma2) * left
-    return np.asarray(np.sqrt(variance))
+    moments = fit.objective.moments
+    x = X @ moments.basis.x
+    a = x - explained(levels, loadings, x.shape[1])
+    variance = _quadratic(a, levels.C) + row_variances(moments, levels, loadings)
+    return np.asarray(np.sqrt(float(fit.natural.sigma2) * variance))

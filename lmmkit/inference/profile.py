@@ -55,7 +55,7 @@ def profile(
     ArgumentError
         For a name that is no parameter, or a fit that is not at its maximum.
     UnsupportedModelError
-        Where covariances, or variances other than zero, are held.
+        Where covariances, or variances other than zero, are held, or with a residual structure.
     """
     check_fit(fit)
     if not is_count(n_points):

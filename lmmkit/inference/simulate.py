@@ -5,6 +5,7 @@ import numbers
 import numpy as np
 import polars as pl
 
+from lmmkit.design.design import RandomTerm
 from lmmkit.errors import ArgumentError
 from lmmkit.fit import Fit
 from lmmkit.inference.checks import check_fit
@@ -26,7 +27,8 @@ def simulate(
     seed : int or numpy.random.SeedSequence
         The same seed gives the same draws.
     conditional : bool
-        Keep b at its conditional modes; by default every response has a new ``b ~ N(0, Psi)``.
+        Keep b at its conditional modes; by default every response has a new ``b ~ N(0, Psi)``,
+        or ``N(0, K ⊗ Psi)`` with a known covariance K between the levels.
 
     Returns
     -------
@@ -48,16 +50,31 @@ def simulate(
         draws += random_part(fit)
     else:
         for term, psi in zip(design.terms, natural.psi, strict=True):
-            spherical = generator.standard_normal((n, len(term.levels), term.q))
-            effects = spherical @ psd_factor(psi).T
-            for j in range(term.q):
-                draws += term.Z[:, j] * effects[:, term.codes, j]
-    deviation: FloatArray | float = np.sqrt(natural.sigma2)
-    if design.weights is not None:
-        deviation = deviation / np.sqrt(design.weights)
-    draws += deviation * generator.standard_normal(draws.shape)
+            effects = _draw_effects(term, psi, n, generator)
+            loads = np.ones((design.n_obs, 1)) if term.loads is None else term.loads
+            codes = term.codes.reshape(loads.shape)
+            for k in range(loads.shape[1]):
+                for j in range(term.q):
+                    draws += loads[:, k] * term.Z[:, j] * effects[:, codes[:, k], j]
+    noise = generator.standard_normal(draws.shape)
+    if fit.residual is not None:
+        noise = fit.residual.model.noise(fit.residual.theta, noise)
+    elif design.weights is not None:
+        noise /= np.sqrt(design.weights)
+    draws += np.sqrt(natural.sigma2) * noise
     columns = {f"sim_{i}": draw for i, draw in enumerate(draws, start=1)}
     return pl.DataFrame({"row": design.rows, **columns})
+
+
+def _draw_effects(
+    term: RandomTerm, psi: FloatArray, n: int, generator: np.random.Generator
+) -> FloatArray:
+    """New effects (n, m, q) of all levels of a term."""
+    spherical = generator.standard_normal((n, len(term.levels), term.q))
+    if term.relation is not None:
+        spherical = term.relation.root @ spherical
+    effects: FloatArray = spherical @ psd_factor(psi).T
+    return effects
 
 
 def _generator(seed: int | np.random.SeedSequence) -> np.random.Generator:

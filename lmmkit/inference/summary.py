@@ -70,6 +70,8 @@ class Summary:
                 "Scaled residuals", quantiles, (tuple(f"{r:.4f}" for r in self.scaled_residuals),)
             ),
             _random_table(self.components),
+            *_structure_tables(self.components),
+            *_residual_tables(self.components.filter(pl.col("kind") == "structure")),
             _fixed_table(self.fixed),
         )
 
@@ -101,6 +103,10 @@ def summary(fit: Fit) -> Summary:
 def _notes(fit: Fit) -> tuple[str, ...]:
     design = fit.design
     notes = [str(fit.certificate)]
+    for term, own in zip(design.terms, fit.objective.structures, strict=False):
+        if own is not None:
+            how = "" if own.exact else "; its derivatives were computed numerically"
+            notes.append(f"Covariance of the effects on {term.group}: {own.name}{how}.")
     if design.dropped.total:
         where = ", ".join(f"{name}: {n}" for name, n in design.dropped.by_column)
         notes.append(f"Rows dropped for missing values: {design.dropped.total} ({where}).")
@@ -116,6 +122,8 @@ def _random_table(components: pl.DataFrame) -> Table:
     rows: list[tuple[str, ...]] = []
     correlations: list[str] = []
     for row in components.iter_rows(named=True):
+        if row["kind"] not in ("variance", "covariance", "residual"):
+            continue
         if row["kind"] == "covariance":
             correlations.append(_decimals(row["sd_cor"]))
             continue
@@ -130,6 +138,26 @@ def _random_table(components: pl.DataFrame) -> Table:
         tuple(row + ("",) * (width - len(row)) for row in rows),
         2,
     )
+
+
+def _structure_tables(components: pl.DataFrame) -> tuple[Table, ...]:
+    """The parameters of covariance structures, where there are any."""
+    plain = pl.col("kind").is_in(["variance", "covariance", "residual", "structure"])
+    rows = tuple(
+        (row["group"], row["term"], _general(row["estimate"]), _general(row["std_error"]))
+        for row in components.filter(~plain).iter_rows(named=True)
+    )
+    header = ("Group", "Parameter", "Estimate", "Std. error")
+    return (Table("Covariance structures", header, rows, 2),) if rows else ()
+
+
+def _residual_tables(structure: pl.DataFrame) -> tuple[Table, ...]:
+    rows = tuple(
+        (row["term"], _general(row["estimate"]), _general(row["std_error"]))
+        for row in structure.iter_rows(named=True)
+    )
+    header = ("Parameter", "Estimate", "Std. error")
+    return (Table("Residual structure", header, rows, 1),) if rows else ()
 
 
 def _fixed_table(fixed: pl.DataFrame) -> Table:

@@ -7,10 +7,11 @@ import numpy as np
 
 from lmmkit.errors import ArgumentError
 from lmmkit.fit import Fit
-from lmmkit.inference.parameters import Parameter, parameter_covariance, parameters
+from lmmkit.inference.parameters import parameter_covariance, parameter_values, parameters
+from lmmkit.likelihood.reported import Parameter
 from lmmkit.records import FloatArray, record
 
-TargetKind: TypeAlias = Literal["fixed", "sd", "cor", "sigma"]
+TargetKind: TypeAlias = Literal["fixed", "sd", "cor", "sigma", "loading", "range", "shape", "free"]
 
 _KINDS: dict[str, TargetKind] = {
     "fixed": "fixed",
@@ -24,11 +25,13 @@ _KINDS: dict[str, TargetKind] = {
 class Target:
     """A fixed effect, a standard deviation, a correlation or the residual standard deviation.
 
+    Or another parameter of a covariance structure, as the structure gives it.
+
     Attributes
     ----------
     parameter : Parameter
         The entry of the packed natural parameters that it comes from.
-    kind : {"fixed", "sd", "cor", "sigma"}
+    kind : {"fixed", "sd", "cor", "sigma", "loading", "range", "shape", "free"}
     estimate : float
         NaN for a correlation with an effect whose variance is zero.
     lower, upper : float
@@ -60,14 +63,15 @@ def targets(fit: Fit, which: Any = None) -> tuple[Target, ...]:
     fit : Fit
     which : str, tuple, or sequence of these; optional
         A fixed effect's name, ``"sigma"``, ``(group, effect)`` for a standard deviation or
-        ``(group, effect, effect)`` for a correlation.
+        ``(group, effect, effect)`` for a correlation, ``(group, name)`` for a parameter of a
+        covariance structure.
 
     Raises
     ------
     ArgumentError
         For a name that is no parameter.
     """
-    values = fit.natural.pack()
+    values = parameter_values(fit)
     covariance = parameter_covariance(fit)
     free = fit.objective.free
     every = tuple(
@@ -82,11 +86,13 @@ def targets(fit: Fit, which: Any = None) -> tuple[Target, ...]:
 
 
 def _target(parameter: Parameter, values: FloatArray, covariance: FloatArray, free: bool) -> Target:
-    kind = _KINDS[parameter.kind]
     value = float(values[parameter.index])
     lower, upper = -np.inf, np.inf
     index, slope = [parameter.index], np.ones(1)
-    if kind in ("sd", "sigma"):
+    if parameter.natural is not None:
+        kind: TargetKind = parameter.natural.value
+        lower, upper = parameter.natural.bounds
+    elif (kind := _KINDS[parameter.kind]) in ("sd", "sigma"):
         value, lower = float(np.sqrt(max(value, 0.0))), 0.0
         slope = np.array([0.5 / value if value > 0 else np.nan])
     elif parameter.variances is not None:
@@ -110,7 +116,7 @@ def _key(target: Target) -> Any:
         return parameter.term
     if target.kind == "sigma":
         return "sigma"
-    effects = parameter.term.split(", ") if target.kind == "cor" else [parameter.term]
+    effects = parameter.term.split(", ") if parameter.variances else [parameter.term]
     return (parameter.group, *effects)
 
 

@@ -76,12 +76,22 @@ def terrain(fit: Fit, wanted: tuple[Target, ...]) -> Terrain:
     Raises
     ------
     UnsupportedModelError
-        Where covariances, or variances other than zero, are held.
+        Where covariances, or variances other than zero, are held, or with a residual structure.
     """
+    if fit.objective.structures:
+        raise UnsupportedModelError(
+            "profiles of a fit with covariance structures are not available in this version; use "
+            "method='wald'"
+        )
     if fit.objective.held:
         raise UnsupportedModelError(
             "profiles of a fit with held covariances, or held variances other than zero, are not "
             "available; use method='wald', or leave these entries free"
+        )
+    if fit.residual is not None:
+        raise UnsupportedModelError(
+            "profiles of a fit with a residual structure are not available in this version; use "
+            "method='wald'"
         )
     space = geometry(fit)
     pairs = {t.parameter.index: t.parameter.variances for t in wanted if t.parameter.variances}

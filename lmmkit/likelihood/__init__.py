@@ -2,6 +2,19 @@
 
 from lmmkit.likelihood.derivatives import Criterion
 from lmmkit.likelihood.hold import hold
+from lmmkit.likelihood.impose import impose
 from lmmkit.likelihood.objective import Objective, ml, reml
+from lmmkit.likelihood.relations import LinearConstraint, linear, relate, tie
 
-__all__ = ["Criterion", "Objective", "hold", "ml", "reml"]
+__all__ = [
+    "Criterion",
+    "LinearConstraint",
+    "Objective",
+    "hold",
+    "impose",
+    "linear",
+    "ml",
+    "relate",
+    "reml",
+    "tie",
+]

@@ -1,6 +1,6 @@
 """Read ``fixed=``: which parameters are held, at which values, and whether they can be."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from lmmkit.design.design import Design
 from lmmkit.errors import ParameterError
 from lmmkit.likelihood.objective import Objective
+from lmmkit.likelihood.reported import Parameter, reported
 from lmmkit.records import FloatArray, record
 
 _FAR = 1e14
@@ -25,11 +26,14 @@ class HeldValues:
     entries : dict
         From (term, i, j), i >= j, to an entry of the term's Psi.
     sigma2 : float or None
+    natural : dict
+        From the index of a parameter of a covariance structure.
     """
 
     beta: dict[int, float]
     entries: dict[tuple[int, int, int], float]
     sigma2: float | None
+    natural: dict[int, float]
 
     @property
     def zeros(self) -> set[tuple[int, int]]:
@@ -53,9 +57,16 @@ def read_held_values(objective: Objective, design: Design, fixed: Mapping[Any, A
     entries: dict[tuple[int, int, int], float] = {}
     keys: dict[tuple[int, int, int], Any] = {}
     sigma2 = objective.held_sigma2
+    natural: dict[int, float] = {}
+    of_structures = {
+        (p.group, p.term): p for p in reported(design, objective.structures) if p.natural
+    }
     for key, value in fixed.items():
-        if isinstance(key, tuple):
-            for entry, number in _matrix_entries(design, key, value).items():
+        if key in of_structures:
+            parameter = of_structures[key]
+            natural[parameter.index] = _inside(key, _number(key, value), parameter)
+        elif isinstance(key, tuple):
+            for entry, number in _matrix_entries(design, key, value, of_structures).items():
                 if entries.setdefault(entry, number) != number:
                     raise ParameterError(
                         f"fixed: {keys[entry]!r} and {key!r} hold one parameter at two values "
@@ -79,7 +90,7 @@ def read_held_values(objective: Objective, design: Design, fixed: Mapping[Any, A
                 f"({', '.join(design.x_names)}) or a tuple such as (group, effect) for a variance"
             )
     _check_scale(objective, design.x_names, beta, entries, keys, sigma2)
-    held = HeldValues(beta, entries, sigma2)
+    held = HeldValues(beta, entries, sigma2, natural)
     for (k, i, j), value in entries.items():
         if i != j and value != 0.0 and {(k, i), (k, j)} & held.zeros:
             names = design.terms[k].names
@@ -88,6 +99,17 @@ def read_held_values(objective: Objective, design: Design, fixed: Mapping[Any, A
                 f"cannot be {value} where one of their variances is held at zero"
             )
     return held
+
+
+def _inside(key: Any, value: float, parameter: Parameter) -> float:
+    assert parameter.natural is not None
+    lower, upper = parameter.natural.bounds
+    if not lower < value < upper:
+        raise ParameterError(
+            f"fixed {key!r}: expected a value between {lower:g} and {upper:g}, bounds excluded, "
+            f"got {value:g}; use another structure for a covariance on the boundary"
+        )
+    return value
 
 
 def _number(key: Any, value: Any) -> float:
@@ -109,14 +131,20 @@ def _numbers(value: Any) -> FloatArray | None:
 
 
 def _matrix_entries(
-    design: Design, key: tuple[Any, ...], value: Any
+    design: Design, key: tuple[Any, ...], value: Any, named: Collection[Any]
 ) -> dict[tuple[int, int, int], float]:
     """``{(term, i, j): value}`` with i >= j, for a tuple key."""
     effects = key[1:]
-    on_group = [k for k, term in enumerate(design.terms) if key[:1] == (term.group,)]
+    on_group = [
+        k
+        for k, term in enumerate(design.terms)
+        if key[:1] == (term.group,) and term.structure is None
+    ]
     where = [k for k in on_group if set(effects) <= set(design.terms[k].names)]
     if len(where) != 1 or len(effects) > 2:
-        known = "; ".join(f"{t.group}: {', '.join(t.names)}" for t in design.terms) or "none"
+        plain = [t for t in design.terms if t.structure is None]
+        known = "; ".join(f"{t.group}: {', '.join(t.names)}" for t in plain) or "none"
+        known += f"; parameters of structures are {', '.join(map(repr, named))}" if named else ""
         raise ParameterError(
             f"fixed {key!r}: expected (group, effect), (group, effect, effect) or (group,) that "
             f"names one random term; the random effects are {known}"

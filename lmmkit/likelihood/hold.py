@@ -28,7 +28,8 @@ def hold(objective: Objective, design: Design, fixed: Mapping[Any, Any]) -> Obje
     fixed : mapping
         From a fixed effect's name to its value; from ``"sigma2"`` to the residual variance; from
         ``(group, effect)`` to a variance; from ``(group, effect, effect)`` to a covariance; from
-        ``(group,)`` to the whole matrix of the only term on that group.
+        ``(group,)`` to the whole matrix of the only term on that group; from ``(group, name)`` to a
+        parameter of a covariance structure, ``("g", "rho")``, as ``variance_components`` names it.
 
     Returns
     -------
@@ -48,10 +49,11 @@ def hold(objective: Objective, design: Design, fixed: Mapping[Any, Any]) -> Obje
     values = read_held_values(objective, design, fixed)
     zeros = values.zeros
     held = tuple(
-        Hold(_index(design, k, i, j), value)
+        Hold(_index(objective, design, k, i, j), value)
         for (k, i, j), value in values.entries.items()
         if not {(k, i), (k, j)} & zeros
     )
+    held += tuple(Hold(index, value) for index, value in values.natural.items())
     moments = objective.moments
     if values.beta:
         moments = _without_effects(moments, values.beta)
@@ -66,9 +68,12 @@ def hold(objective: Objective, design: Design, fixed: Mapping[Any, Any]) -> Obje
     )
 
 
-def _index(design: Design, term: int, i: int, j: int) -> int:
-    """Position in the packed natural parameters."""
-    before = sum(triangle_size(t.q) for t in design.terms[:term])
+def _index(objective: Objective, design: Design, term: int, i: int, j: int) -> int:
+    """Position among the natural parameters."""
+    before = sum(
+        triangle_size(t.q) if own is None else own.n
+        for t, own in list(zip(design.terms, objective.terms, strict=True))[:term]
+    )
     return len(design.x_names) + before + i * (i + 1) // 2 + j
 
 

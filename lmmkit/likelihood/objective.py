@@ -5,12 +5,14 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from lmmkit.errors import ArgumentError, ParameterError
+from lmmkit.errors import ArgumentError, ParameterError, UnsupportedModelError
 from lmmkit.likelihood import derivatives
 from lmmkit.likelihood.charts import Chart, Params, chart, curvature, matrices_of
-from lmmkit.likelihood.constraints import Hold
+from lmmkit.likelihood.constraints import Hold, Relation
 from lmmkit.likelihood.derivatives import Criterion, Pieces, Point, directions
 from lmmkit.likelihood.elimination import Elimination, eliminate
+from lmmkit.likelihood.one_at_a_time import one_at_a_time
+from lmmkit.likelihood.structured import StructuredTerm
 from lmmkit.likelihood.system import System, system
 from lmmkit.likelihood.terms import all_terms
 from lmmkit.linalg import vech
@@ -62,15 +64,20 @@ class Objective:
     criterion : Criterion
     held_sigma2 : float or None
         A residual variance that is known: then it is not profiled.
-    held : tuple of Hold
-        Entries of Psi that are known; :func:`~lmmkit.optimize.run.maximize` observes them.
+    held : tuple of Hold or Relation
+        What is known of the covariance parameters; :func:`~lmmkit.optimize.run.maximize` observes
+        it.
+    structures : tuple of StructuredTerm or None
+        One a random term, None where its covariance is unstructured; () where all are.
+        :func:`~lmmkit.optimize.run.maximize` moves over their parameters.
     """
 
     moments: Moments
     system: System
     criterion: Criterion
     held_sigma2: float | None = None
-    held: tuple[Hold, ...] = ()
+    held: tuple[Hold | Relation, ...] = ()
+    structures: tuple[StructuredTerm | None, ...] = ()
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -78,14 +85,26 @@ class Objective:
         return self.moments.sizes
 
     @property
+    def terms(self) -> tuple[StructuredTerm | None, ...]:
+        """One entry a random term, None where its covariance is unstructured."""
+        return self.structures or (None,) * len(self.moments.basis.z)
+
+    @property
     def free(self) -> NDArray[np.bool_]:
-        """Which of the packed natural parameters, beta included, are estimated and not held."""
+        """Which of the natural parameters are estimated and not held.
+
+        In the order of :meth:`NaturalParams.pack`, beta included; a term with a covariance
+        structure has the structure's parameters in place of its triangle.
+        """
         basis = self.moments.basis
         there = [(c != 0).any(axis=1) for c in basis.z]
         psi = [vech(np.outer(row, row)) for row in there]
+        for k, term in enumerate(self.structures):
+            psi[k] = psi[k] if term is None else np.ones(term.n, dtype=bool)
         mask = np.concatenate([(basis.x != 0).any(axis=1), *psi, [self.held_sigma2 is None]])
         for constraint in self.held:
-            mask[constraint.index] = False
+            if isinstance(constraint, Hold):
+                mask[constraint.index] = False
         return mask
 
     @property
@@ -105,10 +124,12 @@ class Objective:
         )
         return evolve(self, moments=evolve(self.moments, basis=identity))
 
+    @one_at_a_time
     def loglik(self, params: Params) -> FloatArray | float:
         """The log-likelihood; NaN where the marginal covariance is not positive definite."""
         return _scalar(self._locate(params)[1].loglik)
 
+    @one_at_a_time
     def score(self, params: Params) -> FloatArray:
         """Gradient of :meth:`loglik` over the packed record: shape (..., n)."""
         where, place = self._locate(params)
@@ -117,6 +138,7 @@ class Objective:
         full = (gradient[..., None, :] @ self._across(where))[..., 0, :]
         return full[..., self._in_record(params, full.shape[-1])]
 
+    @one_at_a_time
     def hessian(self, params: Params) -> FloatArray:
         """Second derivative of :meth:`loglik` over the packed record: shape (..., n, n)."""
         where, place = self._locate(params)
@@ -133,6 +155,7 @@ class Objective:
         """Minus :meth:`hessian`."""
         return -self.hessian(params)
 
+    @one_at_a_time
     def expected_information(self, params: Params) -> FloatArray:
         """Expected information over the packed record, profiled parameters eliminated."""
         where, place = self._locate(params)
@@ -141,16 +164,19 @@ class Objective:
         across = self._across(where)
         return self._profiled(np.swapaxes(across, -1, -2) @ matrix @ across, params)
 
+    @one_at_a_time
     def beta(self, params: Params) -> FloatArray:
         """The fixed effects (..., p): the record's, or the best ones where they are profiled."""
         if params.beta is not None:
             return params.beta
         return self._beta(self._locate(params)[1])
 
+    @one_at_a_time
     def sigma2(self, params: Params) -> FloatArray | float:
         """The residual variance: the record's, the held one, or the best one."""
         return _scalar(self._locate(params)[1].point.sigma2)
 
+    @one_at_a_time
     def natural(self, params: Params) -> NaturalParams:
         """The full natural parameters at ``params``, profiled ones at their best values."""
         place = self._locate(params)[1]
@@ -295,6 +321,14 @@ def _objective(moments: Moments, criterion: Criterion) -> Objective:
         raise ArgumentError(
             f"{criterion.value}: expected Moments, such as cross_products(group(design)), got "
             f"{type(moments).__name__}"
+        )
+    related = any(moments.relation(factor) is not None for factor in moments.factors)
+    if moments.yy.ndim and (moments.pairs or related):
+        raise UnsupportedModelError(
+            f"{criterion.value}: expected one response where levels of several grouping factors "
+            "meet in a row, where rows have several levels of one, or where a covariance between "
+            f"levels is known, got responses of shape {moments.yy.shape}; take moments of one "
+            "response at a time"
         )
     return Objective(moments, system(moments), criterion)
 

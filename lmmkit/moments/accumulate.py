@@ -11,9 +11,9 @@ from lmmkit.linalg import block_diagonal, row_products
 from lmmkit.moments.basis import Basis, standard_basis
 from lmmkit.moments.levels import level_moments, pair_moments, standard_rows
 from lmmkit.moments.moments import FactorMoments, Moments, PairMoments, merge_levels
-from lmmkit.records import FloatArray, record, same
+from lmmkit.records import FloatArray, adopt, record, same
 
-_ROWS_AT_A_TIME = 16_384
+_ROWS_AT_A_TIME = 8_192
 _SMALL_GROUP = 64
 
 
@@ -134,10 +134,8 @@ def _of_groups(block: GroupBlock, basis: Basis) -> _Sums:
             if not shared:
                 zx[groups] = products[..., :p]
             zy[:, groups] = products[..., p:outer].transpose(2, 0, 1)
-    of_levels = [
-        FactorMoments(terms, block.levels[0][:, 0], zz, zx, zy.reshape(*lead, m, q))
-        for terms in block.factors
-    ]
+    zz, zx, zy = adopt(zz), adopt(zx), adopt(zy.reshape(*lead, m, q))
+    of_levels = [FactorMoments(terms, block.levels[0][:, 0], zz, zx, zy) for terms in block.factors]
     return _Sums(
         log_weights=log_weights,
         xx=cross[:p, :p],

@@ -16,7 +16,7 @@ from lmmkit.moments.moments import FactorMoments, Moments
 from lmmkit.records import FloatArray, IntArray, adopt, float_array, int_array, record
 
 _FEW_MEMBERS = 2
-_GROUPS_AT_A_TIME = 8_192
+_GROUPS_AT_A_TIME = 4_096
 _INSIDE = 1e-13
 
 

@@ -10,6 +10,7 @@ from lmmkit.records import FloatArray, record
 _SCORE_BELOW = 1e-4
 _FLAT = 1e-6
 _ZERO = 1e-7
+_NEARLY_ZERO = 1e-4
 _NO_INFORMATION = 1e-8
 
 
@@ -50,15 +51,14 @@ class Certificate:
 
 def certify(objective: Objective, score: Score, status: Status) -> Certificate:
     """The certificate of where ``score`` was computed, whatever it was that led there."""
-    singular = tuple(k for k, factor in enumerate(score.value.factors) if is_singular(factor))
+    singular = singular_terms(objective, score.value.factors)
     information = fisher_information(objective, score)
     floor = _NO_INFORMATION * objective.degrees_of_freedom
     scale = np.maximum(np.diagonal(information), floor)
     root = np.sqrt(scale)
     curvature = -observed_hessian(objective, score) / np.outer(root, root)
     inertia = count_signs(np.linalg.eigvalsh(curvature), _FLAT)
-    solution = np.linalg.lstsq(information, score.score, rcond=1e-12)[0]
-    distance = float(np.sqrt(max(float(score.score @ solution), 0.0)))
+    distance = _distance(information, score.score, root if objective.structures else None)
     if distance > _SCORE_BELOW and status is Status.CONVERGED:
         status = Status.STALLED
     if distance <= _SCORE_BELOW and status in (Status.STALLED, Status.FINISHED):
@@ -68,10 +68,27 @@ def certify(objective: Objective, score: Score, status: Status) -> Certificate:
     return Certificate(status, status is Status.CONVERGED, distance, inertia, singular)
 
 
-def is_singular(factor: FloatArray) -> bool:
+def _distance(information: FloatArray, score: FloatArray, unit: FloatArray | None) -> float:
+    """``sqrt(score' I^-1 score)``; in ``unit``, directions without information count as arrived."""
+    if unit is not None:
+        information, score = information / np.outer(unit, unit), score / unit
+    solution = np.linalg.lstsq(information, score, rcond=1e-12 if unit is None else _FLAT)[0]
+    return float(np.sqrt(max(float(score @ solution), 0.0)))
+
+
+def singular_terms(objective: Objective, factors: tuple[FloatArray, ...]) -> tuple[int, ...]:
+    """Positions of the terms whose standard factor is singular.
+
+    A structure may come close to its boundary and never be on it.
+    """
+    zero = [_ZERO if term is None else _NEARLY_ZERO for term in objective.terms]
+    return tuple(k for k, T in enumerate(factors) if is_singular(T, zero[k]))
+
+
+def is_singular(factor: FloatArray, zero: float = _ZERO) -> bool:
     """Whether ``T T'`` has an eigenvalue of zero, to working precision."""
     values = np.linalg.svd(factor, compute_uv=False)
-    return bool((values <= _ZERO * values.max(initial=1.0)).any())
+    return bool((values <= zero * values.max(initial=1.0)).any())
 
 
 def count_signs(values: FloatArray, flat: float) -> tuple[int, int, int]:

@@ -2,9 +2,11 @@
 
 import numpy as np
 
+from lmmkit.errors import StrategyError
 from lmmkit.likelihood.objective import Objective
 from lmmkit.linalg import psd_factor, vech
 from lmmkit.optimize.checks import check_iterations
+from lmmkit.optimize.coordinates import split
 from lmmkit.optimize.evaluate import (
     CONVERGED_BELOW,
     Score,
@@ -35,7 +37,8 @@ def em(iterations: int | None = None) -> Step:
 
         D_new = D - D G D / m_k = T (I - T'G T / m_k) T',
 
-    so that the log-likelihood never decreases and a zero variance stays zero.
+    so that the log-likelihood never decreases and a zero variance stays zero. A term with a
+    covariance structure takes the structure's ``m_step`` of this D_new.
 
     Parameters
     ----------
@@ -49,6 +52,12 @@ def em(iterations: int | None = None) -> Step:
     check_iterations("em", iterations)
 
     def init(objective: Objective, params: SquareRootParams) -> EMState:
+        for term in objective.structures:
+            if term is not None and not hasattr(term.structure, "m_step"):
+                raise StrategyError(
+                    f"em: the covariance structure {term.name} has no m_step, the closed form that "
+                    "EM needs; give it one, or use another strategy, such as the default"
+                )
         return EMState(usable_start(objective, params, "em"))
 
     def update(
@@ -56,10 +65,19 @@ def em(iterations: int | None = None) -> Step:
     ) -> tuple[SquareRootParams, EMState, Report]:
         n_levels_of = objective.moments.levels_of_terms
         moved: list[FloatArray] = [np.zeros(0)]
-        each = zip(state.score.value.factors, state.score.G, n_levels_of, strict=True)
-        for T, G, n_levels in each:
+        value = state.score.value
+        terms = zip(
+            value.factors,
+            state.score.G,
+            n_levels_of,
+            objective.terms,
+            split(objective, value.x),
+            strict=True,
+        )
+        for T, G, n_levels, term, theta in terms:
             inner = np.eye(len(T)) - T.T @ G @ T / n_levels
-            moved.append(vech(T @ psd_factor(0.5 * (inner + inner.T))))
+            root = T @ psd_factor(0.5 * (inner + inner.T))
+            moved.append(vech(root) if term is None else term.m_step(root @ root.T, theta))
         score = differentiate(objective, evaluate(objective, np.concatenate(moved)))
         norm = score_norm(objective, score.score)
         after = EMState(score, state.count + 1)

@@ -9,12 +9,18 @@ import numpy as np
 
 from lmmkit.errors import StrategyError
 from lmmkit.likelihood import derivatives
-from lmmkit.likelihood.charts import factor_curvature, factors_jacobian
 from lmmkit.likelihood.objective import Located, Objective, term_blocks
 from lmmkit.linalg import block_diagonal, vech
-from lmmkit.parameters.checks import Layout
-from lmmkit.parameters.packing import pack_parts, split_matrices
-from lmmkit.parameters.square_root import SquareRootParams
+from lmmkit.optimize.coordinates import (
+    Slopes,
+    covariances,
+    curvature_of,
+    jacobian_of,
+    score_of,
+    slopes_at,
+    split,
+)
+from lmmkit.parameters.square_root import SquareRootParams, positive_diagonal
 from lmmkit.records import FloatArray, computed_array, record, same
 
 CONVERGED_BELOW = 1e-6
@@ -27,7 +33,7 @@ class Value:
     Attributes
     ----------
     x : ndarray (n,)
-        The terms' factors T, packed.
+        The terms' factors T, packed; theta of a term that has a covariance structure.
     factors : tuple of ndarray (q_k, q_k)
     loglik : float
         NaN or -inf is no legal place.
@@ -51,19 +57,21 @@ class Score:
     G : tuple of ndarray (q_k, q_k)
         Derivative of -2 loglik by each term's relative covariance.
     score : ndarray (n,)
-        ``d loglik / dT = -G T``, lower triangles.
+        ``d loglik / dT = -G T``, lower triangles; by theta for a structure.
+    slopes : tuple
+        See :func:`~lmmkit.optimize.coordinates.slopes_at`.
     """
 
     value: Value
     pieces: derivatives.Pieces
     G: tuple[FloatArray, ...]
     score: FloatArray = computed_array()
+    slopes: Slopes = ()
 
 
 def evaluate(objective: Objective, x: FloatArray) -> Value:
     """The log-likelihood at the packed factors ``x``; diagonals may have either sign."""
-    factors = split_matrices(x, objective.sizes, triangular=True)
-    products = [t @ t.T for t in factors]
+    factors, products = covariances(objective, x)
     D = products[0] if len(products) == 1 else block_diagonal(products)
     place = objective.locate(D)
     return Value(x, factors, float(place.loglik), place)
@@ -73,9 +81,10 @@ def differentiate(objective: Objective, value: Value) -> Score:
     """The gradient where ``value`` was computed."""
     parts = objective.pieces(value.place)
     G = term_blocks(derivatives.gradient_matrix(value.place.point, parts), objective.sizes)
-    by_factor = [vech(g @ t) for g, t in zip(G, value.factors, strict=True)]
-    score = by_factor[0] if len(by_factor) == 1 else np.concatenate([np.zeros(0), *by_factor])
-    return Score(value, parts, G, -score)
+    slopes = slopes_at(objective, value.x)
+    by_term = score_of(value.factors, G, slopes)
+    score = by_term[0] if len(by_term) == 1 else np.concatenate([np.zeros(0), *by_term])
+    return Score(value, parts, G, -score, slopes)
 
 
 def cheapest_information(objective: Objective, score: Score) -> derivatives.Quadratic:
@@ -96,8 +105,8 @@ def fisher_information(objective: Objective, score: Score) -> FloatArray:
     inner = parts.delta_delta
     if objective.held_sigma2 is None:
         inner = inner - np.outer(parts.delta_sigma2, parts.delta_sigma2) / parts.sigma2_sigma2
-    jacobian = factors_jacobian(score.value.factors)
-    curvature = -_factor_curvature(objective, score)
+    jacobian = jacobian_of(score.value.factors, score.slopes)
+    curvature = -_curvature(objective, score)
     values, vectors = np.linalg.eigh(curvature)
     downward = (vectors * np.maximum(values, 0.0)) @ vectors.T
     return np.asarray(jacobian.T @ inner @ jacobian + downward)
@@ -110,8 +119,8 @@ def observed_hessian(objective: Objective, score: Score) -> FloatArray:
     inner = parts.delta_delta - parts.beta_delta.T @ correction
     if objective.held_sigma2 is None:
         inner = inner - np.outer(parts.delta_sigma2, parts.delta_sigma2) / parts.sigma2_sigma2
-    jacobian = factors_jacobian(score.value.factors)
-    return np.asarray(jacobian.T @ inner @ jacobian + _factor_curvature(objective, score))
+    jacobian = jacobian_of(score.value.factors, score.slopes)
+    return np.asarray(jacobian.T @ inner @ jacobian + _curvature(objective, score))
 
 
 def packed_gradient(score: Score) -> FloatArray:
@@ -120,8 +129,8 @@ def packed_gradient(score: Score) -> FloatArray:
     return np.concatenate([np.zeros(0), *parts])
 
 
-def _factor_curvature(objective: Objective, score: Score) -> FloatArray:
-    return factor_curvature(objective.sizes, packed_gradient(score))
+def _curvature(objective: Objective, score: Score) -> FloatArray:
+    return curvature_of(objective.sizes, packed_gradient(score), score.slopes)
 
 
 def _at(
@@ -141,13 +150,22 @@ def score_norm(objective: Objective, score: FloatArray) -> float:
 
 
 def pack(params: SquareRootParams) -> FloatArray:
-    """The packed factors, without beta."""
-    return pack_parts(None, params.factor, None)
+    """The packed factors, without beta; theta of the terms that have it."""
+    theta = params.theta or (None,) * len(params.factor)
+    parts = [vech(T) if t is None else t for T, t in zip(params.factor, theta, strict=True)]
+    return np.concatenate([np.zeros(0), *parts])
 
 
 def unpack(objective: Objective, x: FloatArray) -> SquareRootParams:
     """The record of packed factors, beta profiled."""
-    return SquareRootParams.unpack(x, Layout(None, objective.sizes))
+    factors = [positive_diagonal(T) for T in covariances(objective, x)[0]]
+    theta = zip(objective.terms, split(objective, x), strict=True)
+    return SquareRootParams(
+        tuple(factors),
+        theta=tuple(None if term is None else part for term, part in theta)
+        if objective.structures
+        else (),
+    )
 
 
 def reached(objective: Objective, params: SquareRootParams, state: Any) -> Score | None:

@@ -13,6 +13,7 @@ Metric: TypeAlias = Callable[[Objective, Score], FloatArray]
 """``metric(objective, score)`` is a positive definite (n, n) matrix."""
 
 _RIDGE = 1e-10
+_FLAT = 1e-8
 
 
 def euclidean(objective: Objective, score: Score) -> FloatArray:
@@ -31,6 +32,19 @@ def newton(objective: Objective, score: Score) -> FloatArray:
     smallest = np.linalg.eigvalsh(observed)[:1]
     positive = smallest.size == 0 or smallest[0] > _RIDGE * np.abs(observed).max()
     return observed if positive else fisher(objective, score)
+
+
+def absolute(objective: Objective, score: Score) -> FloatArray:
+    """Minus the Hessian with the absolute values of its eigenvalues, in units of information.
+
+    Directions in which the log-likelihood is flat, as it is far out where a covariance structure
+    nears its boundary, are followed in long steps.
+    """
+    unit = np.sqrt(np.diagonal(_positive(fisher_information(objective, score))))
+    scale = np.outer(unit, unit)
+    values, vectors = np.linalg.eigh(-observed_hessian(objective, score) / scale)
+    values = np.maximum(np.abs(values), _FLAT)
+    return np.asarray(((vectors * values) @ vectors.T) * scale)
 
 
 def _positive(matrix: FloatArray) -> FloatArray:

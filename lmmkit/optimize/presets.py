@@ -1,9 +1,11 @@
 """Named strategies: each is a call of combinators."""
 
+from lmmkit.likelihood.objective import Objective
 from lmmkit.optimize.combine import chain
 from lmmkit.optimize.em import em
+from lmmkit.optimize.escape import escape_saddles
 from lmmkit.optimize.gradient import conjugate_gradient, steepest_descent
-from lmmkit.optimize.metrics import newton
+from lmmkit.optimize.metrics import absolute, fisher, newton
 from lmmkit.optimize.scoring import variance_scoring
 from lmmkit.optimize.step import Step
 
@@ -14,10 +16,27 @@ def default_strategy() -> Step:
 
 
 def crossed_strategy() -> Step:
-    """As the default, with a step more of scoring: the Hessian is dear where factors are crossed."""
+    """As the default with one more step of scoring, since crossed factors make Hessians dear."""
     return chain(variance_scoring(3, cuts=2), steepest_descent(metric=newton))
+
+
+def structured_strategy() -> Step:
+    """Newton's method on the structures' parameters, which leaves saddle points."""
+    return escape_saddles(steepest_descent(metric=absolute))
+
+
+def crossed_structured_strategy() -> Step:
+    """Fisher scoring on the structures' parameters first: the Hessian is dear."""
+    return chain(steepest_descent(10, metric=fisher), structured_strategy())
 
 
 def seed_strategy() -> Step:
     """The seed system's: a few EM steps, a few of steepest descent, then conjugate gradient."""
     return chain(em(10), steepest_descent(10), conjugate_gradient())
+
+
+def preset_for(objective: Objective) -> Step:
+    """What :func:`~lmmkit.maximize` uses by default."""
+    if objective.system.one_factor:
+        return structured_strategy() if objective.structures else default_strategy()
+    return crossed_structured_strategy() if objective.structures else crossed_strategy()

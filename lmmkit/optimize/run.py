@@ -9,28 +9,18 @@ import polars as pl
 from lmmkit.errors import ArgumentError, StrategyError
 from lmmkit.likelihood.objective import Objective
 from lmmkit.linalg import psd_factor
-from lmmkit.optimize.certificate import Certificate, certify, is_singular
+from lmmkit.optimize.certificate import Certificate, certify, singular_terms
 from lmmkit.optimize.checks import is_count
 from lmmkit.optimize.constrained import maximize_subject_to
-from lmmkit.optimize.evaluate import (
-    Score,
-    differentiate,
-    evaluate,
-    observed_hessian,
-    pack,
-    reached,
-    unpack,
-)
-from lmmkit.optimize.gradient import steepest_descent
-from lmmkit.optimize.metrics import newton
-from lmmkit.optimize.presets import crossed_strategy, default_strategy
-from lmmkit.optimize.start import standard_start
+from lmmkit.optimize.escape import escape_saddles
+from lmmkit.optimize.evaluate import Score, differentiate, evaluate, pack, reached, unpack
+from lmmkit.optimize.presets import preset_for
+from lmmkit.optimize.start import standard_start, with_theta
 from lmmkit.optimize.step import Report, Status, Step
 from lmmkit.parameters.convert import to_square_root
 from lmmkit.parameters.natural import NaturalParams
-from lmmkit.parameters.packing import pack_parts
 from lmmkit.parameters.square_root import SquareRootParams
-from lmmkit.records import FloatArray, record
+from lmmkit.records import FloatArray, evolve, record
 
 _NEARLY_ZERO = 1e-4
 _NEARLY_SINGULAR = 1e-7
@@ -50,12 +40,16 @@ class Optimum:
     certificate : Certificate
     reports : tuple of Report
         One an iteration.
+    theta : tuple of (ndarray or None)
+        Parameters of each random term's covariance structure, relative to sigma; None where the
+        covariance is unstructured, () where all are.
     """
 
     natural: NaturalParams
     loglik: float
     certificate: Certificate
     reports: tuple[Report, ...]
+    theta: tuple[FloatArray | None, ...] = ()
 
     @property
     def trace(self) -> pl.DataFrame:
@@ -74,7 +68,7 @@ class Optimum:
     @property
     def params(self) -> SquareRootParams:
         """The same place as relative covariance factors, with beta."""
-        return to_square_root(self.natural)
+        return evolve(to_square_root(self.natural), theta=self.theta)
 
 
 def maximize(
@@ -91,7 +85,8 @@ def maximize(
     ----------
     objective : Objective
     strategy : Step, optional
-        By default :func:`~lmmkit.optimize.presets.default_strategy`.
+        By default :func:`~lmmkit.optimize.presets.default_strategy`, or where a term has a
+        covariance structure :func:`~lmmkit.optimize.presets.structured_strategy`.
     start : SquareRootParams, optional
         By default covariances of the size of the residual variance.
     max_iterations : int
@@ -113,7 +108,7 @@ def maximize(
     _check_arguments(objective, start, max_iterations, progress)
     given = strategy is not None
     if strategy is None:
-        strategy = default_strategy() if objective.system.one_factor else crossed_strategy()
+        strategy = preset_for(objective)
     if not isinstance(strategy, Step):
         raise StrategyError(f"expected a strategy such as chain(em(3), ...), got {strategy!r}")
     if objective.held:
@@ -126,16 +121,16 @@ def maximize(
         return _climb(standard, strategy, params, reports, max_iterations, progress)
 
     end, certificate = climb(strategy, params)
-    while not given and certificate.status is Status.SADDLE and len(reports) < max_iterations:
-        beside = _uphill(standard, end)
-        if beside is None:
-            break
-        end, certificate = climb(steepest_descent(metric=newton), beside)
+    if not given and certificate.status is Status.SADDLE and len(reports) < max_iterations:
+        end, certificate = climb(escape_saddles(strategy), unpack(standard, end.value.x))
+    natural = objective.natural_at(end.value.factors, end.value.place)
+    theta = unpack(standard, end.value.x).theta
     return Optimum(
-        natural=objective.natural_at(end.value.factors, end.value.place),
+        natural=_structured(objective, natural, theta),
         loglik=end.value.loglik,
         certificate=certificate,
         reports=tuple(reports),
+        theta=theta,
     )
 
 
@@ -169,14 +164,17 @@ def _climb(
     return end, certify(objective, end, status)
 
 
-def _uphill(objective: Objective, saddle: Score) -> SquareRootParams | None:
-    """A place beside a saddle where the log-likelihood is higher."""
-    along = np.linalg.eigh(observed_hessian(objective, saddle))[1][:, -1]
-    for length in 0.3 ** np.arange(10):
-        value = evaluate(objective, saddle.value.x + length * along)
-        if value.loglik > saddle.value.loglik:
-            return unpack(objective, value.x)
-    return None
+def _structured(
+    objective: Objective, natural: NaturalParams, theta: tuple[FloatArray | None, ...]
+) -> NaturalParams:
+    """With each structured Psi as the structure has it, free of the rounding of coordinates."""
+    if not theta:
+        return natural
+    exact = [
+        psi if term is None or part is None else natural.sigma2 * term.covariance(part)
+        for psi, term, part in zip(natural.psi, objective.structures, theta, strict=True)
+    ]
+    return evolve(natural, psi=tuple(exact))
 
 
 def _check_arguments(objective: Any, start: Any, max_iterations: Any, progress: Any) -> None:
@@ -223,9 +221,12 @@ def _checked(
     if (
         not isinstance(params, SquareRootParams)
         or [factor.shape for factor in params.factor] != shapes
+        or len(params.theta) != len(objective.structures)
     ):
         raise StrategyError(
-            f"{where} SquareRootParams with factors of shapes {shapes}, got {params!r:.60}"
+            f"{where} SquareRootParams with factors of shapes {shapes}"
+            + (", and theta as evaluate.unpack makes it," if objective.structures else ",")
+            + f" got {params!r:.60}"
         )
     return params, state, report
 
@@ -239,18 +240,24 @@ def _maximize_held(
 ) -> Optimum:
     if strategy_given:
         raise StrategyError(
-            "entries of Psi are held, on the natural scale: that is a nonlinear constraint on the "
-            "factors, over which strategies move. Leave strategy out: constrained Newton is used"
+            "entries of Psi are held, or related, on the natural scale: that is a nonlinear "
+            "constraint on the factors, over which strategies move. Leave strategy out: "
+            "constrained Newton is used"
         )
     standard = standard_start(objective) if start is None else _standardize(objective, start)
     value = evaluate(objective.standardized(), pack(standard))
     natural = objective.natural_at(value.factors, value.place)
     found = maximize_subject_to(
-        objective, objective.held, natural, max_iterations=max_iterations, progress=progress
+        objective,
+        objective.held,
+        natural,
+        standard.theta,
+        max_iterations=max_iterations,
+        progress=progress,
     )
     last = found.reports[-1]
     ends = objective.moments.basis.standard_factors(to_square_root(found.natural).factor)
-    singular = tuple(k for k, factor in enumerate(ends) if is_singular(factor))
+    singular = singular_terms(objective, ends)
     status = last.status
     if status is Status.CONVERGED and found.inertia[2]:
         status = Status.SADDLE
@@ -260,12 +267,24 @@ def _maximize_held(
         loglik=found.loglik,
         certificate=Certificate(status, converged, last.score_norm, found.inertia, singular),
         reports=found.reports,
+        theta=found.theta,
     )
 
 
 def _standardize(objective: Objective, params: SquareRootParams) -> SquareRootParams:
     objective.loglik(params)
-    return SquareRootParams(objective.moments.basis.standard_factors(params.factor))
+    theta = [
+        None if term is None else term.nearest(T @ T.T) if own is None else own
+        for term, T, own in zip(
+            objective.structures,
+            params.factor,
+            params.theta or (None,) * len(params.factor),
+            strict=bool(objective.structures),
+        )
+    ]
+    return with_theta(
+        objective, objective.moments.basis.standard_factors(params.factor), tuple(theta)
+    )
 
 
 def _at_boundary(objective: Objective, at: Score) -> Score:
@@ -273,10 +292,14 @@ def _at_boundary(objective: Objective, at: Score) -> Score:
 
     The standard coordinates make this a comparison with the residual variance.
     """
-    snapped = [_snap(factor) for factor in at.value.factors]
+    snapped = [
+        _snap(T) if term is None else T
+        for T, term in zip(at.value.factors, objective.terms, strict=True)
+    ]
     if all(a is b for a, b in zip(snapped, at.value.factors, strict=True)):
         return at
-    value = evaluate(objective, pack_parts(None, snapped, None))
+    theta = unpack(objective, at.value.x).theta
+    value = evaluate(objective, pack(with_theta(objective, tuple(snapped), theta)))
     before = at.value.loglik
     if value.loglik >= before - _NO_LOSS * (1.0 + abs(before)):
         return differentiate(objective, value)

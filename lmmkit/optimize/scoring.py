@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from lmmkit.errors import StrategyError
 from lmmkit.likelihood.objective import Objective
 from lmmkit.linalg import psd_factor, vech
 from lmmkit.optimize.checks import check_iterations
@@ -52,6 +53,13 @@ def variance_scoring(iterations: int | None = None, *, cuts: int | None = None) 
     check_iterations("variance_scoring", cuts)
 
     def init(objective: Objective, params: SquareRootParams) -> ScoringState:
+        named = [term.name for term in objective.structures if term is not None]
+        if named:
+            raise StrategyError(
+                "variance_scoring moves over the entries of Psi, all of them free; the covariance "
+                f"structure {named[0]} ties them together. Use steepest_descent(metric=newton) or "
+                "another step"
+            )
         return ScoringState(usable_start(objective, params, "variance_scoring"))
 
     def update(

@@ -3,6 +3,7 @@
 import numpy as np
 
 from lmmkit.likelihood.objective import Objective
+from lmmkit.linalg import psd_factor
 from lmmkit.moments.moments import Moments
 from lmmkit.parameters.square_root import SquareRootParams
 from lmmkit.records import FloatArray
@@ -21,11 +22,26 @@ def standard_start(objective: Objective) -> SquareRootParams:
     if not objective.system.one_factor:
         for factor, ratio in zip(moments.factors, variance_ratios(moments), strict=True):
             ratios |= dict.fromkeys(factor.terms, float(ratio))
-    return SquareRootParams(
-        tuple(
-            np.sqrt(ratios.get(k, 1.0 / max(q, 1))) * np.eye(q) for k, q in enumerate(moments.sizes)
-        )
-    )
+    share = [ratios.get(k, 1.0 / max(q, 1)) for k, q in enumerate(moments.sizes)]
+    factors = [np.sqrt(s) * np.eye(q) for s, q in zip(share, moments.sizes, strict=True)]
+    theta = [
+        None if term is None else term.start(s)
+        for s, term in zip(share, objective.structures, strict=bool(objective.structures))
+    ]
+    return with_theta(objective, tuple(factors), tuple(theta))
+
+
+def with_theta(
+    objective: Objective, factors: tuple[FloatArray, ...], theta: tuple[FloatArray | None, ...]
+) -> SquareRootParams:
+    """Standard factors, those of structured terms from theta."""
+    if not theta:
+        return SquareRootParams(factors)
+    own = [
+        T if term is None or part is None else psd_factor(term.standard(part))
+        for T, term, part in zip(factors, objective.structures, theta, strict=True)
+    ]
+    return SquareRootParams(tuple(own), theta=theta)
 
 
 def variance_ratios(moments: Moments) -> FloatArray:

@@ -1,5 +1,6 @@
 """The square root parameterization: positive semidefinite by construction, for optimizers."""
 
+from collections.abc import Iterable
 from typing import Self
 
 import attrs
@@ -17,6 +18,10 @@ from lmmkit.parameters.packing import pack_parts, packed_values, split_matrices
 from lmmkit.records import FloatArray, frozen_array, record
 
 
+def _frozen(theta: Iterable[FloatArray | None]) -> tuple[FloatArray | None, ...]:
+    return tuple(None if part is None else frozen_array(part) for part in theta)
+
+
 @record
 class SquareRootParams:
     """Parameters of ``y ~ N(X beta, sigma2 (I + Z T T' Z'))`` with sigma2 profiled out.
@@ -28,6 +33,9 @@ class SquareRootParams:
         being legal.
     beta : ndarray (..., p) or None
         Fixed effects; None means profiled out.
+    theta : tuple of (ndarray (n_k,) or None)
+        What steps move: the free vector of a term that has a covariance structure, None for one
+        that has not; () where no term has.
 
     Raises
     ------
@@ -39,6 +47,7 @@ class SquareRootParams:
     beta: FloatArray | None = attrs.field(
         default=None, converter=attrs.converters.optional(frozen_array), validator=check_beta
     )
+    theta: tuple[FloatArray | None, ...] = attrs.field(default=(), converter=_frozen)
 
     def __attrs_post_init__(self) -> None:
         check_leading_axes(self, self.factor, self.beta)
@@ -58,11 +67,12 @@ class SquareRootParams:
         start = layout.p or 0
         factors = split_matrices(packed[..., start:], layout.sizes, triangular=True)
         return cls(
-            factor=tuple(_positive_diagonal(factor) for factor in factors),
+            factor=tuple(positive_diagonal(factor) for factor in factors),
             beta=None if layout.p is None else packed[..., :start],
         )
 
 
-def _positive_diagonal(factor: FloatArray) -> FloatArray:
+def positive_diagonal(factor: FloatArray) -> FloatArray:
+    """The factor with the signs of columns changed whose diagonal element is negative."""
     sign = np.where(np.diagonal(factor, axis1=-2, axis2=-1) < 0, -1.0, 1.0)
     return factor * sign[..., None, :]

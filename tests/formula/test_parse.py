@@ -161,7 +161,7 @@ def test_the_same_text_gives_the_same_record() -> None:
         ("y ~ (1 | g):x", "random terms can only be added"),
         ("y ~ (1 | g)**2", "random terms can only be added"),
         ("y ~ x(1 | g)", "needs an operator before"),
-        ("y ~ x (1 | g)", "Missing operator"),
+        ("y ~ x (1 | g)", "needs an operator before"),
         ("y ~ (1 | g) + (x | g)", "effect '1' of 'g' stands in two random terms"),
         ("y ~ x - offset(z)", "cannot be subtracted"),
         ("y ~ x:offset(z)", "cannot be part of an interaction"),

@@ -1,0 +1,91 @@
+"""Estimates of the residual structure's parameters, and what they cost the others in precision."""
+
+import numpy as np
+import polars as pl
+
+from lmmkit.fit import Fit
+from lmmkit.inference.checks import check_fit, normal_quantile
+from lmmkit.parameters.natural import NaturalParams
+from lmmkit.records import FloatArray
+from lmmkit.residual.maximize import FLAT, STEP, Place, differences, differentiate, standardized
+
+
+def residual_parameters(fit: Fit, level: float = 0.95) -> pl.DataFrame:
+    """The parameters of the residual structure, with Wald intervals.
+
+    Parameters
+    ----------
+    fit : Fit
+    level : float
+        Coverage of the intervals.
+
+    Returns
+    -------
+    polars.DataFrame
+        ``term, estimate, std_error, conf_low, conf_high``, one row a parameter, none without a
+        residual structure. Standard errors come from the observed information of all parameters.
+        The intervals are symmetric on a scale without bounds, as nlme's are: the logarithm of a
+        positive parameter, ``log((v - low) / (high - v))`` of one between bounds. Those of a
+        parameter that the data do not identify are null.
+    """
+    check_fit(fit)
+    z = normal_quantile(level)
+    rows = []
+    if fit.residual is not None:
+        values, errors = fit.residual.estimates, standard_errors(fit)
+        for parameter, value, error in zip(
+            fit.residual.model.parameters, values.tolist(), errors.tolist(), strict=True
+        ):
+            low = high = np.nan
+            if np.isfinite(error):
+                centre, half = parameter.theta(value), z * error / parameter.slope(value)
+                low, high = (float(parameter.value(centre + s * half)) for s in (-1.0, 1.0))
+            rows.append((parameter.name, value, error, low, high))
+    names = ("estimate", "std_error", "conf_low", "conf_high")
+    schema = {"term": pl.String(), **dict.fromkeys(names, pl.Float64())}
+    return pl.DataFrame(rows, schema=schema, orient="row").fill_nan(None)
+
+
+def standard_errors(fit: Fit) -> FloatArray:
+    """Standard errors (k,) of the residual parameters; NaN where they are not identified."""
+    residual = fit.residual
+    assert residual is not None, "there are parameters of a residual structure"
+    place = Place(fit.objective, fit.optimum, residual.theta)
+    information = -differentiate(residual.objective, place).hessian
+    values, vectors = np.linalg.eigh(information)
+    known = values > FLAT
+    across = _jacobian(fit) @ vectors
+    errors: FloatArray = np.sqrt((across[:, known] ** 2 / values[known]).sum(axis=1))
+    unknown = np.linalg.norm(across[:, ~known], axis=1) > 1e-4 * np.linalg.norm(across, axis=1)
+    return np.where(unknown | (errors == 0.0), np.nan, errors)
+
+
+def information_lost(fit: Fit, at: NaturalParams) -> FloatArray:
+    """What not knowing the residual parameters takes from the information of the others, (n, n).
+
+    ``I_nt I_tt^-1 I_tn`` for n the packed natural parameters ``at``, in standard coordinates.
+    """
+    residual = fit.residual
+    if residual is None:
+        n = len(at.pack())
+        return np.zeros((n, n))
+    here = fit.objective.standardized()
+    local = differences(standardized(residual.objective), here, residual.theta, at)
+    inverse = np.linalg.pinv(-local.hessian, rcond=1e-10, hermitian=True)
+    lost: FloatArray = local.across.T @ inverse @ local.across
+    return lost
+
+
+def _jacobian(fit: Fit) -> FloatArray:
+    """Derivative (k, k) of the parameters by theta, one row a parameter."""
+    residual = fit.residual
+    assert residual is not None, "there are parameters of a residual structure"
+    columns = [
+        (
+            residual.model.values(residual.theta + step)
+            - residual.model.values(residual.theta - step)
+        )
+        / (2.0 * STEP)
+        for step in STEP * np.eye(len(residual.theta))
+    ]
+    return np.array(columns).reshape(len(columns), -1).T

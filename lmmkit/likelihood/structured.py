@@ -1,0 +1,184 @@
+"""Random terms whose covariance is a structure: theta and what it means in standard coordinates."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmmkit.linalg import vech
+from lmmkit.records import FloatArray, float_array, record
+from lmmkit.structures.contract import (
+    CovarianceStructure,
+    Kind,
+    Quantity,
+    derivatives,
+    has_exact_derivatives,
+    natural,
+    natural_jacobian,
+    quantities,
+    structure_name,
+)
+from lmmkit.structures.numeric import numeric_derivatives
+
+_FLAT = 1e-3
+_ZERO = 1e-4
+_ITERATIONS = 100
+_ENOUGH = 1e-13
+
+
+@record
+class StructuredTerm:
+    """A random term with ``Psi = sigma2 covariance(theta)``.
+
+    Attributes
+    ----------
+    structure : CovarianceStructure
+    effects : tuple of str
+    inverse : ndarray (q, q)
+        ``C^-1``: ``D = C^-1 covariance(theta) C^-T`` in standard coordinates.
+    """
+
+    structure: CovarianceStructure
+    effects: tuple[str, ...]
+    inverse: FloatArray = float_array(2)
+
+    @property
+    def name(self) -> str:
+        """What messages call the structure."""
+        return structure_name(self.structure)
+
+    @property
+    def q(self) -> int:
+        """Number of effects."""
+        return len(self.effects)
+
+    @property
+    def n(self) -> int:
+        """Number of parameters."""
+        return self.structure.n_params(self.q)
+
+    @property
+    def exact(self) -> bool:
+        """Whether the structure brings its derivatives."""
+        return has_exact_derivatives(self.structure)
+
+    @property
+    def quantities(self) -> tuple[Quantity, ...]:
+        """The natural parameters."""
+        return quantities(self.structure, self.effects)
+
+    def covariance(self, theta: FloatArray) -> FloatArray:
+        """Psi relative to sigma2, in the user's coordinates."""
+        return self.structure.covariance(theta, self.q)
+
+    def standard(self, theta: FloatArray) -> FloatArray:
+        """D, the same in standard coordinates."""
+        return self.inverse @ self.covariance(theta) @ self.inverse.T
+
+    def derivatives(self, theta: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Of packed D by theta: (d, n) and (d, n, n)."""
+        first, second = derivatives(self.structure, theta, self.q)
+        return (
+            np.moveaxis(vech(self.inverse @ first @ self.inverse.T), -1, 0),
+            np.moveaxis(vech(self.inverse @ second @ self.inverse.T), -1, 0),
+        )
+
+    def natural(self, theta: FloatArray, sigma: float) -> FloatArray:
+        """The natural parameters, in the units of the data."""
+        return natural(self.structure, theta, self.q) * self._scale(sigma)
+
+    def natural_jacobian(self, theta: FloatArray, sigma: float) -> FloatArray:
+        """Their derivative (n, n + 1) by theta and by log sigma."""
+        by_theta = natural_jacobian(self.structure, theta, self.q) * self._scale(sigma)[:, None]
+        power = np.array([x.kind.power for x in self.quantities], dtype=np.float64)
+        return np.column_stack([by_theta, power * self.natural(theta, sigma)])
+
+    def natural_curvature(self, theta: FloatArray, sigma: float, weights: FloatArray) -> FloatArray:
+        """``sum_i weights_i d2 natural_i`` by theta and log sigma: (n + 1, n + 1)."""
+        n, scale = self.n, self._scale(sigma)
+        power = np.array([x.kind.power for x in self.quantities], dtype=np.float64)
+        slope = self.natural_jacobian(theta, sigma)
+        matrix = np.zeros((n + 1, n + 1))
+        matrix[:n, :n] = numeric_derivatives(
+            lambda t: np.array(weights @ (scale * natural(self.structure, t, self.q))), theta
+        )[1]
+        matrix[:n, n] = matrix[n, :n] = (weights * power) @ slope[:, :n]
+        matrix[n, n] = (weights * power) @ slope[:, n]
+        return matrix
+
+    def psi_jacobian(self, theta: FloatArray, sigma2: float) -> FloatArray:
+        """Derivative (d, n + 1) of packed ``sigma2 D`` by theta and log sigma."""
+        return sigma2 * np.column_stack(
+            [self.derivatives(theta)[0], 2.0 * vech(self.standard(theta))]
+        )
+
+    def psi_curvature(self, theta: FloatArray, sigma2: float, gradient: FloatArray) -> FloatArray:
+        """``sum_i gradient_i d2 (packed sigma2 D)_i`` by theta and log sigma."""
+        first, second = self.derivatives(theta)
+        n = len(theta)
+        matrix = np.empty((n + 1, n + 1))
+        matrix[:n, :n] = np.tensordot(gradient, second, 1)
+        matrix[:n, n] = matrix[n, :n] = 2.0 * gradient @ first
+        matrix[n, n] = 4.0 * gradient @ vech(self.standard(theta))
+        return sigma2 * matrix
+
+    def at_bound(self, theta: FloatArray) -> NDArray[np.bool_]:
+        """Which natural parameters are at a bound: an sd of 0, a correlation of 1."""
+        kinds = [x.kind for x in self.quantities]
+        values = np.abs(self.natural(theta, 1.0))
+        flat = np.abs(self.natural_jacobian(theta, 1.0)[:, :-1]).max(axis=1, initial=0.0) < _FLAT
+        length = float(np.sqrt((self.inverse**2).sum(axis=0)).max())
+        none = np.array([kind is Kind.SD for kind in kinds]) & (values * length < _ZERO)
+        return np.asarray(none | (flat & np.array([kind is Kind.COR for kind in kinds])))
+
+    def _scale(self, sigma: float) -> FloatArray:
+        return np.array([sigma**x.kind.power for x in self.quantities], dtype=np.float64)
+
+    def m_step(self, moment: FloatArray, theta: FloatArray) -> FloatArray:
+        """The structure's M-step for a second moment in standard coordinates."""
+        columns = np.linalg.inv(self.inverse)
+        step: Callable[[FloatArray, FloatArray, int], FloatArray] = self.structure.m_step  # type: ignore[attr-defined]
+        return step(columns @ moment @ columns.T, theta, self.q)
+
+    def start(self, share: float) -> FloatArray:
+        """A theta near the structure's start; each standard effect has ``share`` of sigma2."""
+        theta = np.asarray(self.structure.start(self.q), dtype=np.float64)
+        psi = self.covariance(theta)
+        columns = np.linalg.inv(self.inverse)
+        wanted = np.sqrt(share * (columns**2).sum(axis=1))
+        ratio = wanted / np.sqrt(np.maximum(np.diagonal(psi), 1e-300))
+        return self.nearest(psi * np.outer(ratio, ratio), theta)
+
+    def nearest(self, psi: FloatArray, start: FloatArray | None = None) -> FloatArray:
+        """The theta whose covariance is nearest to ``psi`` in standard coordinates.
+
+        By Levenberg and Marquardt's method; near ``start``.
+        """
+        theta = np.asarray(self.structure.start(self.q) if start is None else start)
+        weight = vech(np.sqrt(2.0) - (np.sqrt(2.0) - 1.0) * np.eye(self.q))
+        target = weight * vech(self.inverse @ psi @ self.inverse.T)
+        size = float(target @ target) or 1.0
+        residual = weight * vech(self.standard(theta)) - target
+        damping = 1e-3
+        for _ in range(_ITERATIONS):
+            J = weight[:, None] * self.derivatives(theta)[0]
+            normal, slope = J.T @ J, J.T @ residual
+            ridge = np.diag(np.diagonal(normal) + 1e-12 * size)
+            moved = theta - np.linalg.solve(normal + damping * ridge, slope)
+            after = weight * vech(self.standard(moved)) - target
+            if float(after @ after) < float(residual @ residual):
+                gain = float(residual @ residual - after @ after)
+                theta, residual, damping = moved, after, 0.1 * damping
+                if gain <= _ENOUGH**2 * size:
+                    break
+            else:
+                damping *= 10.0
+                if damping > 1e12:
+                    break
+        return theta
+
+    def misfit(self, psi: FloatArray, theta: FloatArray) -> float:
+        """How far the covariance at theta is from ``psi``, relative, in standard coordinates."""
+        wanted = self.inverse @ psi @ self.inverse.T
+        gap = np.linalg.norm(self.standard(theta) - wanted)
+        return float(gap / (np.linalg.norm(wanted) or 1.0))

@@ -1,0 +1,211 @@
+"""The variables of a constrained maximum, and what they mean.
+
+They are ``x = (beta, each term's, log sigma)`` in standard coordinates: a term's are the packed
+factor Lambda of its ``Psi = Lambda Lambda'``, or theta of its covariance structure, relative to
+sigma.
+"""
+
+import numpy as np
+
+from lmmkit.errors import ParameterError
+from lmmkit.likelihood.charts import factor_curvature, factors_jacobian
+from lmmkit.likelihood.constraints import Hold, Relation, relation_row
+from lmmkit.likelihood.objective import Objective
+from lmmkit.likelihood.structured import StructuredTerm
+from lmmkit.linalg import lower, psd_factor, vech
+from lmmkit.moments.basis import Basis, congruence
+from lmmkit.parameters.natural import NaturalParams
+from lmmkit.parameters.packing import triangle_size
+from lmmkit.records import FloatArray, float_array, record
+
+
+@record
+class _Part:
+    """One term: its places in x, in packed standard parameters and in reported parameters.
+
+    ``across`` takes packed standard Psi to what is reported, where there is no structure.
+    """
+
+    q: int
+    term: StructuredTerm | None
+    x: slice
+    standard: slice
+    reported: slice
+    across: FloatArray = float_array(2)
+
+
+@record
+class Problem:
+    """An objective and its constraints.
+
+    Attributes
+    ----------
+    objective : Objective
+        In standard coordinates.
+    user_basis : Basis
+    constraints : tuple of Hold or Relation
+        Of the reported parameters: beta, of each term the packed Psi or the parameters of its
+        structure, sigma2, in the user's coordinates.
+    parts : tuple
+    n_standard, n_reported : int
+    """
+
+    objective: Objective
+    user_basis: Basis
+    constraints: tuple[Hold | Relation, ...]
+    parts: tuple[_Part, ...]
+    n_standard: int
+    n_reported: int
+
+    @property
+    def p(self) -> int:
+        """Number of fixed effects that are free."""
+        return len(self.objective.moments.xx)
+
+
+@record
+class Equality:
+    """One constraint's residual and its first two derivatives by x, scaled."""
+
+    residual: float
+    gradient: FloatArray = float_array(1)
+    curvature: FloatArray = float_array(2)
+
+
+def make_problem(objective: Objective, constraints: tuple[Hold | Relation, ...]) -> Problem:
+    """The problem of maximizing ``objective`` subject to ``constraints``."""
+    basis = objective.moments.basis
+    p, p_free = basis.x.shape
+    ends, parts = (p_free, p_free, p), []
+    for c, term in zip(basis.z, objective.terms, strict=True):
+        rows, q = c.shape
+        n = triangle_size(q)
+        sizes = (n, n, triangle_size(rows)) if term is None else (term.n, n, term.n)
+        x, inside, reported = (slice(e, e + n) for e, n in zip(ends, sizes, strict=True))
+        parts.append(_Part(q, term, x, inside, reported, congruence(c)))
+        ends = (x.stop, inside.stop, reported.stop)
+    standard = objective.standardized()
+    return Problem(standard, basis, constraints, tuple(parts), ends[1] + 1, ends[2] + 1)
+
+
+def encode(
+    problem: Problem, natural: NaturalParams, theta: tuple[FloatArray | None, ...]
+) -> FloatArray:
+    """The variables at ``natural``, in the user's coordinates, and at the structures' theta."""
+    basis = problem.user_basis
+    assert natural.beta is not None
+    pieces: list[FloatArray] = [basis.standard_beta(natural.beta)]
+    theta = theta or (None,) * len(problem.parts)
+    for psi, own in zip(basis.standard_psi(natural.psi), theta, strict=True):
+        pieces.append(vech(psd_factor(psi)) if own is None else own)
+    log_sigma: FloatArray = np.full(1, 0.5 * np.log(natural.sigma2))
+    return np.concatenate([*pieces, log_sigma])
+
+
+def standard_at(problem: Problem, x: FloatArray) -> NaturalParams:
+    """The standard natural parameters at x."""
+    sigma2 = float(np.exp(2.0 * x[-1]))
+    psi: list[FloatArray] = []
+    for part in problem.parts:
+        own = x[part.x]
+        if part.term is None:
+            factor = lower(own, part.q)
+            psi.append(factor @ factor.T)
+        else:
+            psi.append(sigma2 * part.term.standard(own))
+    return NaturalParams(tuple(psi), sigma2, x[: problem.p])
+
+
+def theta_at(problem: Problem, x: FloatArray) -> tuple[FloatArray | None, ...]:
+    """The structures' parameters at x; () where no term has a structure."""
+    if not problem.objective.structures:
+        return ()
+    return tuple(None if part.term is None else x[part.x] for part in problem.parts)
+
+
+def reported_at(problem: Problem, x: FloatArray) -> FloatArray:
+    """The reported parameters at x."""
+    sigma = float(np.exp(x[-1]))
+    packed = standard_at(problem, x).pack()
+    values = np.empty(problem.n_reported)
+    values[: len(problem.user_basis.x)] = problem.user_basis.beta(x[: problem.p])
+    values[-1] = sigma**2
+    for part in problem.parts:
+        values[part.reported] = (
+            part.across @ packed[part.standard]
+            if part.term is None
+            else part.term.natural(x[part.x], sigma)
+        )
+    return values
+
+
+def standard_by_x(problem: Problem, x: FloatArray) -> FloatArray:
+    """Derivative of the packed standard natural parameters by x."""
+    sigma2 = float(np.exp(2.0 * x[-1]))
+    matrix = np.zeros((problem.n_standard, len(x)))
+    matrix[: problem.p, : problem.p] = np.eye(problem.p)
+    matrix[-1, -1] = 2.0 * sigma2
+    for part in problem.parts:
+        if part.term is None:
+            matrix[part.standard, part.x] = factors_jacobian((lower(x[part.x], part.q),))
+        else:
+            matrix[part.standard, _with_sigma(part, x)] = part.term.psi_jacobian(x[part.x], sigma2)
+    return matrix
+
+
+def standard_curvature(problem: Problem, x: FloatArray, gradient: FloatArray) -> FloatArray:
+    """``sum_i gradient_i d2 (packed standard natural)_i`` by x."""
+    sigma2 = float(np.exp(2.0 * x[-1]))
+    matrix = np.zeros((len(x), len(x)))
+    matrix[-1, -1] = 4.0 * sigma2 * gradient[-1]
+    for part in problem.parts:
+        slope = gradient[part.standard]
+        if part.term is None:
+            matrix[part.x, part.x] += factor_curvature((part.q,), slope)
+        else:
+            place = _with_sigma(part, x)
+            matrix[np.ix_(place, place)] += part.term.psi_curvature(x[part.x], sigma2, slope)
+    return matrix
+
+
+def _with_sigma(part: _Part, x: FloatArray) -> list[int]:
+    return [*range(part.x.start, part.x.stop), len(x) - 1]
+
+
+def equalities(problem: Problem, x: FloatArray) -> list[Equality]:
+    """The constraints at x."""
+    values, by_x = reported_at(problem, x), standard_by_x(problem, x)
+    return [_equality(problem, x, c, values, by_x) for c in problem.constraints]
+
+
+def _equality(
+    problem: Problem,
+    x: FloatArray,
+    constraint: Hold | Relation,
+    values: FloatArray,
+    by_x: FloatArray,
+) -> Equality:
+    row = relation_row(constraint, problem.n_reported)
+    sigma = float(np.exp(x[-1]))
+    standard = np.zeros(problem.n_standard)
+    standard[: problem.p] = row[: len(problem.user_basis.x)] @ problem.user_basis.x
+    standard[-1] = row[-1]
+    gradient, curvature = np.zeros(len(x)), np.zeros((len(x), len(x)))
+    for part in problem.parts:
+        own = row[part.reported]
+        if part.term is None:
+            standard[part.standard] = own @ part.across
+        elif own.any():
+            place = _with_sigma(part, x)
+            gradient[place] += own @ part.term.natural_jacobian(x[part.x], sigma)
+            curvature[np.ix_(place, place)] += part.term.natural_curvature(x[part.x], sigma, own)
+    gradient = gradient + standard @ by_x
+    curvature = curvature + standard_curvature(problem, x, standard)
+    scale = float(np.linalg.norm(gradient))
+    if scale == 0.0:
+        raise ParameterError(
+            "a held covariance parameter cannot be reached from a start whose covariance is "
+            "zero there; give a start with a positive variance"
+        )
+    residual = float(row @ values - constraint.value)
+    return Equality(residual / scale, gradient / scale, curvature / scale)

@@ -1,0 +1,69 @@
+"""What structures ask of coordinates and of their arguments."""
+
+from typing import Any
+
+import numpy as np
+
+from lmmkit.errors import ArgumentError, DataError
+from lmmkit.records import FloatArray
+from lmmkit.residual.contract import Coordinates
+
+
+def column_name(value: Any, role: str) -> str | None:
+    """``value`` if it can be the name of a column, or None."""
+    if value is None or (isinstance(value, str) and value):
+        return value
+    raise ArgumentError(f"{role}: expected the name of a column, got {value!r}")
+
+
+def column_names(values: Any, role: str) -> tuple[str, ...]:
+    """One or several names of columns as a tuple."""
+    listed = (values,) if isinstance(values, str) else tuple(values)
+    if listed and all(isinstance(value, str) and value for value in listed):
+        return listed
+    raise ArgumentError(f"{role}: expected names of columns, got {values!r}")
+
+
+def check_distinct(coordinates: Coordinates, structure: str) -> None:
+    """Raise where two rows of a group, sorted, have the same coordinates."""
+    values, codes = coordinates.values, coordinates.codes
+    same = (codes[1:] == codes[:-1]) & (values[1:] == values[:-1]).all(axis=1)
+    if not same.any():
+        return
+    row = int(np.argmax(same))
+    where = ", ".join(
+        f"{name} = {coordinates.label(i, float(values[row, i]))}"
+        for i, name in enumerate(coordinates.columns)
+    )
+    raise DataError(
+        f"{structure}: two rows of {_group(coordinates, row)} have the same coordinates "
+        f"({where}), so that their correlation would be 1; name a finer grouping factor with "
+        "group=, average the rows, or drop one"
+    )
+
+
+def check_whole(coordinates: Coordinates, structure: str) -> None:
+    """Raise where a time is not a whole number."""
+    times = coordinates.values[:, 0]
+    broken = times != np.round(times)
+    if broken.any():
+        row = int(np.argmax(broken))
+        raise DataError(
+            f"{structure}: expected whole numbers in {coordinates.columns[0]!r}, got "
+            f"{times[row]:g} in {_group(coordinates, row)}; car1 takes any times, or multiply "
+            "them to whole units"
+        )
+
+
+def _group(coordinates: Coordinates, row: int) -> str:
+    if not coordinates.group:
+        return "the data, which are one group,"
+    return f"{coordinates.group} {coordinates.labels[int(coordinates.codes[row])]!r}"
+
+
+def distances(coordinates: FloatArray) -> FloatArray:
+    """Euclidean distances (..., n, n) between the rows of (..., n, d)."""
+    gaps = coordinates[..., :, None, :] - coordinates[..., None, :, :]
+    if gaps.shape[-1] == 1:
+        return np.abs(gaps[..., 0])
+    return np.asarray(np.sqrt((gaps**2).sum(axis=-1)))

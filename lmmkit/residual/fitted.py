@@ -1,0 +1,109 @@
+"""A fitted residual structure, and the search for it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+import numpy as np
+
+from lmmkit.likelihood.hold import hold
+from lmmkit.likelihood.objective import Objective
+from lmmkit.optimize.run import Optimum
+from lmmkit.optimize.step import Status
+from lmmkit.parameters.square_root import SquareRootParams
+from lmmkit.records import FloatArray, evolve, float_array, record
+from lmmkit.residual.maximize import maximize_residual
+from lmmkit.residual.model import ResidualModel
+
+_ROUNDS = 50
+_AGREE = 1e-9
+
+
+@record
+class FittedResidual:
+    """The residual structure of a fit, at its estimates.
+
+    Attributes
+    ----------
+    model : ResidualModel
+    theta : ndarray (k,)
+        The free vector.
+    restricted : bool
+        Whether the fit is by REML.
+    fixed : mapping or None
+        Parameters that are held, see :func:`hold`.
+    """
+
+    model: ResidualModel = attrs.field(validator=attrs.validators.instance_of(ResidualModel))
+    theta: FloatArray = float_array(1)
+    restricted: bool
+    fixed: Mapping[Any, Any] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the k parameters."""
+        return tuple(parameter.name for parameter in self.model.parameters)
+
+    @property
+    def estimates(self) -> FloatArray:
+        """The k parameters on the scale that people read."""
+        return self.model.values(self.theta)
+
+    def objective(self, theta: FloatArray) -> Objective | None:
+        """The log-likelihood at theta; None where R is not positive definite."""
+        found = self.model.objective(theta, restricted=self.restricted)
+        return (
+            found if found is None or not self.fixed else hold(found, self.model.design, self.fixed)
+        )
+
+
+def maximize_with_residual(
+    model: ResidualModel,
+    inner: Callable[[Objective, SquareRootParams | None], Optimum],
+    fitted: Callable[[Objective, Optimum], FloatArray],
+    *,
+    restricted: bool,
+    fixed: Mapping[Any, Any] | None = None,
+) -> tuple[FittedResidual, Objective, Optimum]:
+    """Maximize over all parameters.
+
+    Where a variance depends on the fitted values, these are held at their last values, and taken
+    anew until they change no more.
+
+    Parameters
+    ----------
+    model : ResidualModel
+    inner : callable (objective, start)
+        Maximizes over the rest.
+    fitted : callable (objective, optimum)
+        The fitted values of the design's rows.
+    restricted : bool
+    fixed : mapping, optional
+        Parameters held, see :func:`hold`.
+    """
+    starts = model.starts()
+    current = FittedResidual(model, starts[0], restricted, fixed)
+    if not model.residual.uses_fitted:
+        return _search(current, inner, starts)
+    first = current.objective(starts[0])
+    assert first is not None, "structures start at a positive definite matrix"
+    values = fitted(first, inner(first, None))
+    for _ in range(_ROUNDS):
+        current = evolve(current, model=model.with_fitted(values))
+        current, objective, optimum = _search(current, inner, starts)
+        updated = fitted(objective, optimum)
+        change = float(np.abs(updated - values).max() / np.abs(values).max())
+        if change < _AGREE:
+            return current, objective, optimum
+        values, starts = updated, current.theta[None]
+    certificate = evolve(optimum.certificate, status=Status.OUT_OF_ITERATIONS, converged=False)
+    return current, objective, evolve(optimum, certificate=certificate)
+
+
+def _search(
+    current: FittedResidual,
+    inner: Callable[[Objective, SquareRootParams | None], Optimum],
+    starts: FloatArray,
+) -> tuple[FittedResidual, Objective, Optimum]:
+    found = maximize_residual(current.objective, inner, starts)
+    return evolve(current, theta=found.theta), found.objective, found.optimum

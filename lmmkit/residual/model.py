@@ -1,0 +1,261 @@
+"""A residual structure bound to a design: from theta to an objective without residual structure.
+
+With ``L L' = G R G / weights`` of all rows, ``L^-1 y = L^-1 X beta + L^-1 Z b + noise`` is a model
+with independent residuals of variance sigma2, whose log-likelihood less ``log|L|`` is that of y.
+"""
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from lmmkit.design.design import Design
+from lmmkit.design.group import group
+from lmmkit.likelihood.impose import impose
+from lmmkit.likelihood.objective import Objective, ml, reml
+from lmmkit.moments import Moments, cross_products
+from lmmkit.moments.basis import Basis, standard_basis
+from lmmkit.moments.moments import empty_moments
+from lmmkit.records import (
+    FloatArray,
+    IntArray,
+    adopt,
+    evolve,
+    float_array,
+    float_arrays,
+    int_array,
+    record,
+)
+from lmmkit.residual.contract import Coordinates, ResidualParameter
+from lmmkit.residual.layout import cut_blocks, group_rows, read_values, side_columns, sort_design
+from lmmkit.residual.residual import Residual, checked_residual
+from lmmkit.residual.sums import PatternSums, pattern_sums
+from lmmkit.residual.whiten import Whitener, whitener
+
+
+@record
+class ResidualModel:
+    """A residual structure that has learned from a design, and the design with its rows sorted.
+
+    Attributes
+    ----------
+    residual : Residual
+    design : Design
+        Rows sorted by residual group and coordinate; no offset, no weights.
+    order : ndarray (N,) of int32
+        The sorted rows' positions in the design that was given.
+    log_scale : ndarray (N,)
+        Half the logarithm of the weights.
+    covariates : tuple of ndarray (N, d)
+        What each variance function sees; a fitted value is NaN until it is known.
+    whitener : Whitener or None
+    basis : Basis
+        Standard coordinates, the same at every theta.
+    sums : tuple of PatternSums
+        What stands for the rows where groups are alike and there are no random effects.
+    """
+
+    residual: Residual
+    design: Design
+    whitener: Whitener | None
+    basis: Basis
+    sums: tuple[PatternSums, ...]
+    order: IntArray = int_array(1)
+    log_scale: FloatArray = float_array(1)
+    covariates: tuple[FloatArray, ...] = float_arrays(2)
+
+    @property
+    def parameters(self) -> tuple[ResidualParameter, ...]:
+        """The parameters of all parts, the correlation's first; no two of one name."""
+        taken: dict[str, int] = {}
+        unique = []
+        for parameter in (p for part in parts(self.residual) for p in part.parameters):
+            copy = taken.setdefault(parameter.name, 0)
+            taken[parameter.name] += 1
+            name = f"{parameter.name}.{copy}" if copy else parameter.name
+            unique.append(evolve(parameter, name=name))
+        return tuple(unique)
+
+    def split(self, theta: FloatArray) -> tuple[FloatArray, ...]:
+        """Theta of each part, the correlation's first."""
+        sizes = [len(part.parameters) for part in parts(self.residual)]
+        return tuple(np.split(theta, np.cumsum(sizes)[:-1]))
+
+    def values(self, theta: FloatArray) -> FloatArray:
+        """The parameters (k,) at theta."""
+        each = zip(parts(self.residual), self.split(theta), strict=True)
+        return np.concatenate([part.values(own) for part, own in each])
+
+    def starts(self) -> FloatArray:
+        """Places to start from, (s, k): one for each that the correlation proposes."""
+        proposals = [np.atleast_2d(part.start()) for part in parts(self.residual)]
+        count = max(len(rows) for rows in proposals)
+        return np.concatenate([np.resize(rows, (count, rows.shape[1])) for rows in proposals], 1)
+
+    def log_root(self, theta: FloatArray) -> FloatArray:
+        """Logarithm (N,) of each sorted row's ``sqrt(weight) / g``."""
+        return self.log_scale - self._log_deviation(theta, self.covariates)
+
+    def _log_deviation(
+        self, theta: FloatArray, covariates: tuple[FloatArray, ...]
+    ) -> FloatArray | float:
+        own = self.split(theta)[self.residual.correlation is not None :]
+        each = zip(self.residual.variances, own, covariates, strict=True)
+        return sum((part.log_deviation(mine, seen) for part, mine, seen in each), 0.0)
+
+    def whitened(self, theta: FloatArray) -> tuple[Design, float] | None:
+        """The design ``L^-1 [y X Z]`` and ``-log|L L'|``; None where R is not positive definite."""
+        design = self.design
+        apart = [term for term in design.terms if term.Z is not design.X]
+        p = design.X.shape[1]
+        columns = np.concatenate([design.y[None], design.X.T, *(term.Z.T for term in apart)])
+        log_root = self.log_root(theta)
+        with np.errstate(over="ignore", invalid="ignore"):
+            columns *= np.exp(log_root)
+            log_weights = 2.0 * float(log_root.sum())
+            if self.whitener is not None:
+                log_weights -= self.whitener.whiten(self.split(theta)[0], columns)
+        if not np.isfinite(log_weights) or not np.isfinite(columns).all():
+            return None
+        X = adopt(np.ascontiguousarray(columns[1 : p + 1].T))
+        start, terms = p + 1, []
+        for term in design.terms:
+            Z = X
+            if term.Z is not design.X:
+                Z = adopt(np.ascontiguousarray(columns[start : start + term.q].T))
+                start += term.q
+            terms.append(evolve(term, Z=Z))
+        return evolve(design, y=adopt(columns[0]), X=X, terms=tuple(terms)), log_weights
+
+    def noise(self, theta: FloatArray, spherical: FloatArray) -> FloatArray:
+        """Residuals relative to sigma, (draws, N), from independent standard normal numbers."""
+        drawn = np.array(spherical)
+        if self.whitener is not None:
+            self.whitener.colour(self.split(theta)[0], drawn)
+        drawn *= np.exp(-self.log_root(theta))
+        ordered = np.empty_like(drawn)
+        ordered[:, self.order] = drawn
+        return ordered
+
+    def objective(self, theta: FloatArray, *, restricted: bool) -> Objective | None:
+        """The log-likelihood of the data at theta; None where R is not positive definite."""
+        moments = self._of_sums(theta) if self.sums else self._of_rows(theta)
+        if moments is None:
+            return None
+        return impose(reml(moments) if restricted else ml(moments), self.design)
+
+    def _of_rows(self, theta: FloatArray) -> Moments | None:
+        found = self.whitened(theta)
+        if found is None:
+            return None
+        design, log_weights = found
+        return evolve(cross_products(group(design), self.basis), log_weights=log_weights)
+
+    def _of_sums(self, theta: FloatArray) -> Moments | None:
+        own, log_weights = self.split(theta)[0], 0.0
+        total = np.zeros(self.sums[0].products.shape[-2:])
+        for sums in self.sums:
+            deviation = self._log_deviation(theta, sums.covariates)
+            each = np.broadcast_to(deviation, sums.log_scale.size)
+            log_root = sums.log_scale - each.reshape(sums.log_scale.shape)
+            found = sums.cross_products(self.residual.correlation, own, log_root)
+            if found is None:
+                return None
+            total += found[0]
+            log_weights += found[1]
+        return evolve(
+            empty_moments((), self.basis),
+            n_obs=self.design.n_obs,
+            log_weights=log_weights,
+            xx=total[:-1, :-1],
+            xy=total[-1, :-1],
+            yy=total[-1, -1],
+        )
+
+    def with_fitted(self, fitted: FloatArray) -> "ResidualModel":
+        """The model whose variances are taken at these fitted values of the design's rows."""
+        updated = []
+        for part, values in zip(self.residual.variances, self.covariates, strict=True):
+            columns = np.array(values)
+            columns[:, [name is None for name in part.columns]] = fitted[self.order, None]
+            updated.append(columns)
+        return evolve(self, covariates=tuple(updated))
+
+
+def parts(residual: Residual) -> tuple[Any, ...]:
+    """The correlation, if there is one, and the variance functions."""
+    first = () if residual.correlation is None else (residual.correlation,)
+    return (*first, *residual.variances)
+
+
+def residual_model(design: Design, residual: Residual) -> ResidualModel:
+    """Bind a residual structure to a design that kept the structure's columns.
+
+    Raises
+    ------
+    DataError, ColumnNotFoundError
+        Where the coordinates do not fit the structure.
+    UnsupportedModelError
+        Where a residual group has rows of several levels of a random term.
+    """
+    residual = checked_residual(residual)
+    n = design.n_obs
+    correlation, white = residual.correlation, None
+    order = np.arange(n, dtype=np.int32)
+    rows = _every_row_alone(np.empty((n, 0)), (), ())
+    if correlation is not None:
+        rows, order = group_rows(design, correlation)
+        correlation = correlation.learn(rows)
+        white = whitener(correlation, cut_blocks(rows))
+    learned, covariates = [], []
+    for part in residual.variances:
+        seen = _covariates(design, part.columns, order)
+        learned.append(part.learn(seen))
+        covariates.append(seen.values)
+    inner = sort_design(design, rows, order)
+    log_scale = np.zeros(n) if design.weights is None else 0.5 * np.log(design.weights[order])
+    basis = standard_basis(group(inner))
+    learned_residual = Residual(correlation, tuple(learned))
+    sums: tuple[PatternSums, ...] = ()
+    if not design.terms and not learned_residual.uses_fitted:
+        columns = np.column_stack([inner.X @ basis.x, inner.y - inner.X @ basis.origin])
+        blocks = cut_blocks(rows)
+        sums = pattern_sums(blocks, tuple(covariates), log_scale, columns)
+    return ResidualModel(
+        residual=learned_residual,
+        design=inner,
+        whitener=white,
+        basis=basis,
+        sums=sums,
+        order=order,
+        log_scale=log_scale,
+        covariates=tuple(covariates),
+    )
+
+
+def _covariates(design: Design, names: tuple[str | None, ...], order: IntArray) -> Coordinates:
+    """What a variance function sees of the sorted rows; 1 for the fitted value."""
+    known = [name for name in names if name is not None]
+    columns = side_columns(design, known)
+    read, levels = read_values([columns[name] for name in known], design.n_obs)
+    values = np.ones((design.n_obs, len(names)))
+    values[:, [name is not None for name in names]] = read[order]
+    found = iter(levels)
+    return _every_row_alone(
+        values,
+        tuple(name or "the fitted value" for name in names),
+        tuple(None if name is None else next(found) for name in names),
+    )
+
+
+def _every_row_alone(
+    values: FloatArray, columns: tuple[str, ...], levels: tuple[pl.Series | None, ...]
+) -> Coordinates:
+    return Coordinates(
+        columns=columns,
+        levels=levels,
+        group="",
+        values=values,
+        codes=np.arange(len(values), dtype=np.int32),
+        labels=pl.Series([], dtype=pl.String),
+    )

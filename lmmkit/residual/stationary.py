@@ -1,0 +1,161 @@
+"""Correlations of whole lags: ARMA processes and Toeplitz matrices.
+
+Both are made of partial autocorrelations, each between -1 and 1: any such give a positive definite
+matrix (Barndorff-Nielsen and Schou 1973, J. Multivariate Anal. 3).
+"""
+
+from typing import Self
+
+import numpy as np
+
+from lmmkit.errors import ArgumentError
+from lmmkit.records import FloatArray, evolve, record
+from lmmkit.residual.checks import check_distinct, check_whole, column_name, distances
+from lmmkit.residual.contract import Coordinates, ResidualParameter
+from lmmkit.residual.visits import Visits, visits_of
+
+
+@record
+class ARMA:
+    """The autocorrelation of ``e_t = sum phi_i e_{t-i} + a_t + sum theta_j a_{t-j}``."""
+
+    time: str | None
+    p: int
+    q: int
+    group: str | None
+    longest: int = 1
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return () if self.time is None else (self.time,)
+
+    @property
+    def parameters(self) -> tuple[ResidualParameter, ...]:
+        names = [f"phi{i + 1}" for i in range(self.p)] + [f"theta{j + 1}" for j in range(self.q)]
+        return tuple(map(ResidualParameter, names))
+
+    def learn(self, coordinates: Coordinates) -> Self:
+        check_whole(coordinates, "arma")
+        check_distinct(coordinates, "arma")
+        starts = np.cumsum(coordinates.sizes) - coordinates.sizes
+        times = coordinates.values[:, 0]
+        extent = np.maximum.reduceat(times, starts) - np.minimum.reduceat(times, starts)
+        return evolve(self, longest=max(1, int(extent.max())))
+
+    def start(self) -> FloatArray:
+        first = np.zeros(self.p + self.q)
+        first[0] = 0.4
+        return np.array([first, 4.0 * first])
+
+    def values(self, theta: FloatArray) -> FloatArray:
+        ar = coefficients(np.tanh(0.5 * theta[: self.p]))
+        return np.concatenate([ar, -coefficients(-np.tanh(0.5 * theta[self.p :]))])
+
+    def correlation(self, theta: FloatArray, coordinates: FloatArray) -> FloatArray:
+        values = self.values(theta)
+        by_lag = autocorrelations(values[: self.p], values[self.p :], self.longest)
+        return np.asarray(by_lag[distances(coordinates).astype(np.int64)])
+
+
+@record
+class Toeplitz:
+    """One correlation for each lag of the visits."""
+
+    visit: str
+    group: str | None
+    visits: Visits = Visits()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.visit,)
+
+    @property
+    def parameters(self) -> tuple[ResidualParameter, ...]:
+        lags = range(1, len(self.visits.values))
+        return tuple(ResidualParameter(f"rho{lag}", -1.0, 1.0) for lag in lags)
+
+    def learn(self, coordinates: Coordinates) -> Self:
+        return evolve(self, visits=visits_of(coordinates, "toeplitz"))
+
+    def start(self) -> FloatArray:
+        theta = np.zeros(len(self.visits.values) - 1)
+        theta[:1] = 0.4
+        return theta
+
+    def values(self, theta: FloatArray) -> FloatArray:
+        partial = np.tanh(0.5 * theta)
+        rho = np.empty(len(theta) + 1)
+        rho[0] = 1.0
+        for k in range(1, len(rho)):
+            ar = coefficients(partial[: k - 1])
+            ahead = rho[1:k]
+            innovation = 1.0 - ar @ ahead
+            rho[k] = ar @ ahead[::-1] + partial[k - 1] * innovation
+        return rho[1:]
+
+    def correlation(self, theta: FloatArray, coordinates: FloatArray) -> FloatArray:
+        by_lag = np.concatenate([[1.0], self.values(theta)])
+        place = self.visits.places(coordinates)
+        lags = np.abs(place[..., :, None] - place[..., None, :])
+        return np.asarray(by_lag[lags])
+
+
+def arma(time: str | None = None, *, p: int = 0, q: int = 0, group: str | None = None) -> ARMA:
+    """An ARMA(p, q) process in whole times; nlme's ``corARMA``.
+
+    Parameters
+    ----------
+    time : str, optional
+        As of :func:`ar1`.
+    p, q : int
+        Numbers of autoregressive and of moving-average coefficients.
+    group : str, optional
+        As of :func:`ar1`.
+    """
+    if not all(isinstance(n, int) and n >= 0 for n in (p, q)) or p + q == 0:
+        raise ArgumentError(
+            f"arma: expected numbers p and q of coefficients, at least one of them positive, got "
+            f"p={p!r} and q={q!r}"
+        )
+    return ARMA(column_name(time, "arma: time"), p, q, column_name(group, "arma: group"))
+
+
+def toeplitz(visit: str, *, group: str | None = None) -> Toeplitz:
+    """One correlation for each number of visits between two rows; SAS's ``TOEP``.
+
+    Parameters
+    ----------
+    visit : str
+        Column of visits; lags count its distinct values in their order.
+    group : str, optional
+        As of :func:`ar1`.
+    """
+    return Toeplitz(column_name(visit, "toeplitz: visit") or "", column_name(group, "group"))
+
+
+def coefficients(partial: FloatArray) -> FloatArray:
+    """The autoregressive coefficients (p,) with these partial autocorrelations: Durbin-Levinson."""
+    ar = np.zeros(0)
+    for value in partial:
+        ar = np.append(ar - value * ar[::-1], value)
+    return ar
+
+
+def autocorrelations(ar: FloatArray, ma: FloatArray, longest: int) -> FloatArray:
+    """The autocorrelations (longest + 1,) of an ARMA process, by the Yule-Walker equations."""
+    p, q = len(ar), len(ma)
+    size = max(p, q) + 1
+    noise = np.concatenate([[1.0], ma, np.zeros(size - q - 1)])
+    response = np.zeros(size)
+    for k in range(size):
+        response[k] = noise[k] + sum(ar[i] * response[k - i - 1] for i in range(min(p, k)))
+    equations = np.eye(size)
+    for k in range(size):
+        for i in range(p):
+            equations[k, abs(k - i - 1)] -= ar[i]
+    right = np.array([noise[k:] @ response[: size - k] for k in range(size)])
+    gamma = np.zeros(max(longest + 1, size))
+    gamma[:size] = np.linalg.solve(equations, right)
+    for k in range(size, longest + 1):
+        gamma[k] = ar @ gamma[k - p : k][::-1]
+    return np.asarray(gamma[: longest + 1] / gamma[0])

@@ -1,0 +1,106 @@
+"""The same structure with parameters of its own in every stratum of the groups."""
+
+from typing import Self
+
+import numpy as np
+
+from lmmkit.errors import ArgumentError, DataError
+from lmmkit.records import FloatArray, evolve, record
+from lmmkit.residual.checks import column_name
+from lmmkit.residual.contract import Coordinates, Correlation, ResidualParameter
+
+
+@record
+class ByStratum:
+    """One copy of a correlation for every stratum; the stratum is the last coordinate."""
+
+    stratum: str
+    each: tuple[Correlation, ...]
+    values_of: tuple[float, ...] = ()
+    labels: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (*self.each[0].columns, self.stratum)
+
+    @property
+    def group(self) -> str | None:
+        return self.each[0].group
+
+    @property
+    def parameters(self) -> tuple[ResidualParameter, ...]:
+        return tuple(
+            evolve(p, name=f"{p.name} {self.stratum}[{label}]")
+            for label, structure in zip(self.labels, self.each, strict=False)
+            for p in structure.parameters
+        )
+
+    def learn(self, coordinates: Coordinates) -> Self:
+        last = coordinates.values[:, -1]
+        changes = (last[1:] != last[:-1]) & (coordinates.codes[1:] == coordinates.codes[:-1])
+        if changes.any():
+            label = coordinates.labels[int(coordinates.codes[int(np.argmax(changes))])]
+            raise DataError(
+                f"by_stratum: {coordinates.group} {label!r} has rows of several strata of "
+                f"{self.stratum!r}; the stratum of a group has to be one"
+            )
+        strata = np.unique(last)
+        each = []
+        for value in strata:
+            chosen = last == value
+            used, codes = np.unique(coordinates.codes[chosen], return_inverse=True)
+            inner = evolve(
+                coordinates,
+                columns=coordinates.columns[:-1],
+                levels=coordinates.levels[:-1],
+                values=coordinates.values[chosen, :-1],
+                codes=codes.astype(np.int32),
+                labels=coordinates.labels.gather(used),
+            )
+            each.append(self.each[0].learn(inner))
+        labels = tuple(
+            coordinates.label(len(coordinates.columns) - 1, float(value)) for value in strata
+        )
+        return evolve(self, each=tuple(each), values_of=tuple(strata.tolist()), labels=labels)
+
+    def start(self) -> FloatArray:
+        starts = [np.atleast_2d(structure.start()) for structure in self.each]
+        count = max(len(rows) for rows in starts)
+        return np.concatenate([np.resize(rows, (count, rows.shape[1])) for rows in starts], axis=1)
+
+    def values(self, theta: FloatArray) -> FloatArray:
+        pairs = zip(self.each, self._split(theta), strict=True)
+        return np.concatenate([structure.values(own) for structure, own in pairs])
+
+    def correlation(self, theta: FloatArray, coordinates: FloatArray) -> FloatArray:
+        stratum = np.searchsorted(self.values_of, coordinates[..., 0, -1])
+        n = coordinates.shape[-2]
+        R = np.empty((*coordinates.shape[:-2], n, n))
+        for k, (structure, own) in enumerate(zip(self.each, self._split(theta), strict=True)):
+            chosen = stratum == k
+            if chosen.any():
+                R[chosen] = structure.correlation(own, coordinates[chosen][..., :-1])
+        return R
+
+    def _split(self, theta: FloatArray) -> list[FloatArray]:
+        sizes = [len(structure.parameters) for structure in self.each]
+        return np.split(theta, np.cumsum(sizes)[:-1])
+
+
+def by_stratum(correlation: Correlation, stratum: str) -> ByStratum:
+    """Let the parameters of a correlation differ between strata of groups; SAS's ``GROUP=``.
+
+    Parameters
+    ----------
+    correlation : Correlation
+        ``ar1("time", group="id")``; it names its coordinates.
+    stratum : str
+        Column that is constant inside a group.
+    """
+    if not isinstance(correlation, Correlation):
+        raise ArgumentError(f"by_stratum: expected a correlation, got {correlation!r:.60}")
+    if not correlation.columns:
+        raise ArgumentError(
+            "by_stratum: expected a correlation that names its coordinates, such as ar1('time')"
+        )
+    return ByStratum(column_name(stratum, "by_stratum: stratum") or "", (correlation,))

@@ -1,0 +1,190 @@
+"""Variance functions: how a row's standard deviation depends on covariates or the fitted value."""
+
+from typing import Self
+
+import numpy as np
+
+from lmmkit.errors import DataError
+from lmmkit.records import FloatArray, evolve, record
+from lmmkit.residual.checks import column_name
+from lmmkit.residual.contract import Coordinates, ResidualParameter, elementwise
+
+
+@record
+class PerStratum:
+    """``g = delta_s``, one standard deviation a stratum, 1 in the first."""
+
+    column: str
+    strata: tuple[float, ...] = ()
+    labels: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str | None, ...]:
+        return (self.column,)
+
+    @property
+    def parameters(self) -> tuple[ResidualParameter, ...]:
+        names = (f"sd ratio {self.column}[{label}]" for label in self.labels[1:])
+        return tuple(ResidualParameter(name, 0.0) for name in names)
+
+    def learn(self, covariates: Coordinates) -> Self:
+        strata, labels = strata_of(covariates, 0, "per_stratum")
+        return evolve(self, strata=strata, labels=labels)
+
+    def start(self) -> FloatArray:
+        return np.zeros(len(self.strata) - 1)
+
+    def values(self, theta: FloatArray) -> FloatArray:
+        return elementwise(self.parameters, theta)
+
+    def log_deviation(self, theta: FloatArray, covariates: FloatArray) -> FloatArray:
+        each = np.concatenate([[0.0], theta])
+        return np.asarray(each[np.searchsorted(self.strata, covariates[:, 0])])
+
+
+@record
+class OfCovariate:
+    """A function of a covariate v, ``power``, ``exponential`` or ``constant_plus_power``.
+
+    With ``by`` every stratum has parameters of its own.
+    """
+
+    name: str
+    covariate: str | None
+    by: str | None
+    own: tuple[ResidualParameter, ...]
+    scale: float = 1.0
+    strata: tuple[float, ...] = (0.0,)
+    labels: tuple[str, ...] = ("",)
+
+    @property
+    def columns(self) -> tuple[str | None, ...]:
+        return (self.covariate,) if self.by is None else (self.covariate, self.by)
+
+    @property
+    def parameters(self) -> tuple[ResidualParameter, ...]:
+        if self.by is None:
+            return self.own
+        return tuple(
+            evolve(p, name=f"{p.name} {self.by}[{label}]")
+            for label in self.labels
+            for p in self.own
+        )
+
+    def learn(self, covariates: Coordinates) -> Self:
+        v = np.abs(covariates.values[:, 0])
+        learned = self
+        if self.covariate is not None:
+            learned = evolve(self, scale=float(v.max()) or 1.0)
+            if self.name != "exponential" and not v.all():
+                learned = learned._with_zero(int(np.argmin(v)))
+        if self.by is not None:
+            strata, labels = strata_of(covariates, 1, self.name)
+            learned = evolve(learned, strata=strata, labels=labels)
+        return learned
+
+    def _with_zero(self, row: int) -> Self:
+        if self.name == "power":
+            raise DataError(
+                f"power: {self.covariate!r} is 0 in some row, and a power of 0 is no standard "
+                "deviation; use constant_plus_power or exponential, or shift the covariate"
+            )
+        constant, power = self.own
+        return evolve(self, own=(constant, evolve(power, lower=0.0)))
+
+    def start(self) -> FloatArray:
+        one = [1.0 if p.name == "constant" else 0.5 if p.lower == 0.0 else 0.0 for p in self.own]
+        theta = [float(p.theta(value)) for p, value in zip(self.own, one, strict=True)]
+        return np.tile(theta, len(self.strata))
+
+    def values(self, theta: FloatArray) -> FloatArray:
+        values = elementwise(self.parameters, theta)
+        return values / self.scale if self.name == "exponential" else values
+
+    def log_deviation(self, theta: FloatArray, covariates: FloatArray) -> FloatArray:
+        v = covariates[:, 0]
+        each = elementwise(self.parameters, theta).reshape(len(self.strata), len(self.own))
+        if self.by is None:
+            chosen = each[0][:, None]
+        else:
+            chosen = each[np.searchsorted(self.strata, covariates[:, 1])].T
+        if self.name == "exponential":
+            return np.asarray(chosen[0] * (v / self.scale))
+        with np.errstate(divide="ignore"):
+            logarithm = np.log(np.abs(v))
+        if self.name == "power":
+            return np.asarray(chosen[0] * logarithm)
+        return np.asarray(np.log(chosen[0] + np.exp(chosen[1] * logarithm)))
+
+
+def per_stratum(column: str) -> PerStratum:
+    """A standard deviation of its own for every level of a column; nlme's ``varIdent``.
+
+    The parameters are ratios to that of the first level, whose standard deviation is sigma.
+
+    Parameters
+    ----------
+    column : str
+    """
+    name = column_name(column, "per_stratum: column")
+    return PerStratum(name or "")
+
+
+def power(covariate: str | None = None, *, by: str | None = None) -> OfCovariate:
+    """``sd = sigma |v|^power``; nlme's ``varPower``.
+
+    Parameters
+    ----------
+    covariate : str, optional
+        Column of numbers other than 0. By default the fitted value, random effects included: the
+        fit then alternates between the two until they agree, as nlme does.
+    by : str, optional
+        A column of strata that have a power each.
+    """
+    return _of_covariate("power", covariate, by, (ResidualParameter("power"),))
+
+
+def exponential_variance(covariate: str | None = None, *, by: str | None = None) -> OfCovariate:
+    """``sd = sigma exp(rate v)``; nlme's ``varExp``.
+
+    Parameters
+    ----------
+    covariate, by : str, optional
+        As of :func:`power`; 0 is allowed.
+    """
+    return _of_covariate("exponential", covariate, by, (ResidualParameter("rate"),))
+
+
+def constant_plus_power(covariate: str | None = None, *, by: str | None = None) -> OfCovariate:
+    """``sd = sigma (constant + |v|^power)``; nlme's ``varConstPower``.
+
+    Parameters
+    ----------
+    covariate, by : str, optional
+        As of :func:`power`; where the covariate is 0 in some row the power is positive.
+    """
+    own = (ResidualParameter("constant", 0.0), ResidualParameter("power"))
+    return _of_covariate("constant_plus_power", covariate, by, own)
+
+
+def _of_covariate(
+    name: str, covariate: str | None, by: str | None, own: tuple[ResidualParameter, ...]
+) -> OfCovariate:
+    return OfCovariate(
+        name, column_name(covariate, f"{name}: covariate"), column_name(by, f"{name}: by"), own
+    )
+
+
+def strata_of(
+    covariates: Coordinates, column: int, structure: str
+) -> tuple[tuple[float, ...], tuple[str, ...]]:
+    """The distinct values of a column and their labels; a stratum needs two rows."""
+    strata, counts = np.unique(covariates.values[:, column], return_counts=True)
+    labels = tuple(covariates.label(column, float(value)) for value in strata)
+    lonely = np.flatnonzero(counts < 2)
+    if len(lonely):
+        raise DataError(
+            f"{structure}: the stratum {labels[lonely[0]]!r} of {covariates.columns[column]!r} "
+            "has one row, which cannot tell its variance; merge it with another stratum"
+        )
+    return tuple(strata.tolist()), labels

@@ -1,0 +1,111 @@
+"""Rows made independent: ``L^-1`` of every residual group applied to columns."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from lmmkit.errors import DataError, UnsupportedModelError
+from lmmkit.records import FloatArray, IntArray, record
+from lmmkit.residual.contract import ClosedForm, Correlation
+from lmmkit.residual.layout import CorrelatedBlock, Patterns, find_patterns
+
+_LARGEST_DENSE = 5_000
+_AT_A_TIME = 2**22
+
+
+@record
+class Whitener:
+    """A learned correlation and the blocks of rows that it acts on.
+
+    Attributes
+    ----------
+    correlation : Correlation
+    blocks : tuple of CorrelatedBlock
+    patterns : tuple of Patterns
+        Which groups of each block share a factor; empty where the structure has a closed form.
+    """
+
+    correlation: Correlation
+    blocks: tuple[CorrelatedBlock, ...]
+    patterns: tuple[Patterns, ...]
+
+    def whiten(self, theta: FloatArray, columns: FloatArray) -> float:
+        """Replace ``columns`` (c, N), in place, by whitened ones; the sum of ``log|R|``.
+
+        NaN where some R is not positive definite.
+        """
+        total = 0.0
+        for i, block in enumerate(self.blocks):
+            g, n, _ = block.coordinates.shape
+            stacked = columns[:, block.rows].reshape(len(columns), g, n)
+            if n == 1:
+                continue
+            if isinstance(self.correlation, ClosedForm):
+                white, log_det = self.correlation.whiten(theta, block.coordinates, stacked)
+            else:
+                white, log_det = self._by_factor(theta, block, self.patterns[i], stacked)
+            columns[:, block.rows] = white.reshape(len(columns), g * n)
+            total += log_det
+        return total
+
+    def colour(self, theta: FloatArray, columns: FloatArray) -> None:
+        """Replace ``columns`` (c, N), in place, by ``L columns``: independent rows become R's.
+
+        Raises
+        ------
+        UnsupportedModelError
+            Where a group is so large that R cannot be factored.
+        """
+        for block in self.blocks:
+            g, n, _ = block.coordinates.shape
+            if n > _LARGEST_DENSE:
+                raise UnsupportedModelError(
+                    f"drawing residuals needs the correlation matrix of a group, and one has {n} "
+                    f"rows; this version draws for groups of up to {_LARGEST_DENSE}"
+                )
+            stacked = columns[:, block.rows].reshape(len(columns), g, n)
+            patterns = find_patterns(block.coordinates)
+            coloured = np.empty_like(stacked)
+            for group, factor in self._factors(theta, block, patterns):
+                coloured[:, group] = stacked[:, group] @ factor.T
+            columns[:, block.rows] = coloured.reshape(len(columns), g * n)
+
+    def _by_factor(
+        self, theta: FloatArray, block: CorrelatedBlock, patterns: Patterns, stacked: FloatArray
+    ) -> tuple[FloatArray, float]:
+        white, log_det = np.empty_like(stacked), 0.0
+        try:
+            for group, factor in self._factors(theta, block, patterns):
+                white[:, group] = stacked[:, group] @ np.linalg.inv(factor).T
+                log_det += 2.0 * len(group) * float(np.log(np.diagonal(factor)).sum())
+        except np.linalg.LinAlgError:
+            return white, np.nan
+        return white, log_det
+
+    def _factors(
+        self, theta: FloatArray, block: CorrelatedBlock, patterns: Patterns
+    ) -> Iterator[tuple[IntArray, FloatArray]]:
+        """The groups of each pattern with their L; raises LinAlgError where there is none."""
+        count = np.bincount(patterns.pattern)
+        members = np.split(np.argsort(patterns.pattern, kind="stable"), np.cumsum(count)[:-1])
+        step = max(1, _AT_A_TIME // block.coordinates.shape[1] ** 2)
+        for start in range(0, len(count), step):
+            some = block.coordinates[patterns.first[start : start + step]]
+            factors = np.linalg.cholesky(self.correlation.correlation(theta, some))
+            yield from zip(members[start : start + step], factors, strict=True)
+
+
+def whitener(correlation: Correlation, blocks: tuple[CorrelatedBlock, ...]) -> Whitener:
+    """The whitener of a correlation; a closed form needs no patterns."""
+    if isinstance(correlation, ClosedForm):
+        return Whitener(correlation, blocks, ())
+    largest = max(block.coordinates.shape[1] for block in blocks)
+    if largest > _LARGEST_DENSE:
+        raise DataError(
+            f"the residual correlation has a group of {largest} rows, which needs a matrix of "
+            f"{largest} x {largest}; name a finer grouping factor with group=, or use ar1 or car1, "
+            "whose cost is linear"
+        )
+    return Whitener(
+        correlation, blocks, tuple(find_patterns(block.coordinates) for block in blocks)
+    )

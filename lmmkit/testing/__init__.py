@@ -1,0 +1,9 @@
+"""The conformance checks that the library's own structures and steps pass, for yours.
+
+:mod:`lmmkit.testing.strategies` holds hypothesis strategies; it needs the extra ``test``.
+"""
+
+from lmmkit.testing.steps import check_step
+from lmmkit.testing.structures import check_structure
+
+__all__ = ["check_step", "check_structure"]
