@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from lmmkit.likelihood.dense import product
 from lmmkit.likelihood.elimination import DenseStage, Elimination, own
 from lmmkit.likelihood.sparse import (
     Sparse,
@@ -172,15 +173,15 @@ def _dense_part(
     assert dense is not None
     node, S, K = dense.node, dense.S, coupling.inverse[last, last]
     mine = [_directions(across, columns) for columns in node.columns]
-    SK = S @ K if any(inverse is None for inverse in dense.inverses) else S[:0]
+    SK = product(S, K) if any(inverse is None for inverse in dense.inverses) else S[:0]
     changes = {e: tangent[last, last] for e, tangent in tangents.items()}
-    solved = {e: K @ change for e, change in changes.items()}
-    for e, product in solved.items():
+    solved = {e: product(K, change) for e, change in changes.items()}
+    for e, ahead in solved.items():
         for f, other in solved.items():
             if f <= e:
-                _add(total, e, f, float(np.einsum("ij,ji->", product, other)))
+                _add(total, e, f, float(np.einsum("ij,ji->", ahead, other)))
         for k, directions in enumerate(mine):
-            inner = _seen_by_factor(dense, k, changes[e], product, K, SK)
+            inner = _seen_by_factor(dense, k, changes[e], ahead, K, SK)
             for f, F in directions.items():
                 _add(total, e, f, -float(np.einsum("mij,ji->", inner, F)))
     for k in range(len(mine)):
@@ -200,7 +201,7 @@ def _seen_by_factor(
     if inverse is not None:
         blocks: FloatArray = inverse @ row_blocks(solved[rows], K[rows], q) @ inverse
         return blocks
-    left = change[rows] - SK[rows] @ change
+    left = change[rows] - product(SK[rows], change)
     return dense_blocks(left[:, rows], q) - row_blocks(left, SK[rows], q)
 
 
@@ -211,7 +212,7 @@ def _columns_of_W(dense: DenseStage, k: int, K: FloatArray, SK: FloatArray) -> F
     """
     rows, inverses = dense.rows(k), [inverse for inverse in dense.inverses if inverse is not None]
     if SK.size:
-        return dense.S[:, rows] - SK @ dense.S[:, rows]
+        return dense.S[:, rows] - product(SK, dense.S[:, rows])
     columns = -(K[:, rows].reshape(-1, len(inverses[k])) @ inverses[k]).reshape(K[:, rows].shape)
     for j, inverse in enumerate(inverses):
         part = columns[dense.rows(j)]
@@ -266,12 +267,12 @@ def inner_products(terms: Terms, columns: list[FloatArray], across: FloatArray) 
         parts = [np.zeros((0, n * columns[0].shape[1]))]
         for f, own_columns in zip(node.factors, node.columns, strict=True):
             E = across[own_columns[:, None], own_columns]
-            product = np.einsum("abe,brm->maer", E, columns[each[f]])
-            parts.append(product.reshape(-1, n * product.shape[-1]))
+            changed = np.einsum("abe,brm->maer", E, columns[each[f]])
+            parts.append(changed.reshape(-1, n * changed.shape[-1]))
         moved[k] = np.concatenate(parts)
     total = np.zeros((n, n))
-    for k, product in weighted(terms, moved).items():
-        pairs = (moved[k].T @ product).reshape(n, -1, n, moved[k].shape[1] // n)
+    for k, weighed in weighted(terms, moved).items():
+        pairs = (moved[k].T @ weighed).reshape(n, -1, n, moved[k].shape[1] // n)
         total += np.einsum("erfr->ef", pairs)
     return total
 
@@ -307,8 +308,9 @@ def weighted(terms: Terms, vectors: dict[int, FloatArray]) -> dict[int, FloatArr
                 outer[to] = outer[to] - stage.inside[to].T @ within
     modes = {}
     if done.dense is not None:
-        modes[system.last] = coupling.inverse[system.last, system.last] @ outer[system.last]
-        result[system.last] = outer[system.last] - done.dense.S @ modes[system.last]
+        last = system.last
+        modes[last] = product(coupling.inverse[last, last], outer[last])
+        result[last] = outer[last] - product(done.dense.S, modes[last])
     for k in reversed(range(system.last)):
         for to, part in coupling.C[k].items():
             result[k] = result[k] - part @ modes[to]
@@ -321,12 +323,10 @@ def weighted(terms: Terms, vectors: dict[int, FloatArray]) -> dict[int, FloatArr
 def _apply(blocks: FloatArray, effects: FloatArray, transposed: bool) -> FloatArray:
     """Level by level, ``F v`` or ``F'v``: a stack."""
     subscripts = "jim,jrm->irm" if transposed else "ijm,jrm->irm"
-    product: FloatArray = np.einsum(subscripts, blocks, by_level(effects, len(blocks)))
-    return product
+    return np.asarray(np.einsum(subscripts, blocks, by_level(effects, len(blocks))))
 
 
 def _times(block: Any, effects: FloatArray) -> FloatArray:
     if isinstance(block, np.ndarray) and block.ndim == 3:
         return by_effect(_apply(np.moveaxis(block, 0, -1), effects, False))
-    product: FloatArray = block @ effects
-    return product
+    return product(block, effects) if isinstance(block, np.ndarray) else block @ effects

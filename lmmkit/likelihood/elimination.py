@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from lmmkit.likelihood import grouped
+from lmmkit.likelihood.dense import cholesky_lower, solve_triangular
 from lmmkit.likelihood.sparse import Sparse, block_diagonal, by_effect, by_level, plus
 from lmmkit.likelihood.system import Node, System
 from lmmkit.linalg import gram, inverse_lower, psd_factor, semidefinite_cholesky, solve_lower
@@ -197,8 +198,6 @@ def _factored(
 
 def _dense(node: Node, D: FloatArray, S: FloatArray, outer: FloatArray) -> DenseStage | None:
     """None where V is not positive definite."""
-    from scipy.linalg.lapack import dpotrf
-
     blocks = [D[c[:, None], c] for c in node.columns]
     ends = zip(node.starts, node.starts[1:], strict=False)
     sizes = [np.diagonal(S)[start:end].max(initial=0.0) for start, end in ends]
@@ -215,9 +214,11 @@ def _dense(node: Node, D: FloatArray, S: FloatArray, outer: FloatArray) -> Dense
         i = node.starts[k] + each[:, None, None] * len(d) + np.arange(len(d))[:, None]
         total[i, np.swapaxes(i, 1, 2)] += np.eye(len(d)) if inverse is None else inverse
         log_det += 0.0 if inverse is None else m * float(np.linalg.slogdet(d)[1])
-    root, info = dpotrf(total.T, lower=1, overwrite_a=1, clean=1)
-    log_det += 2.0 * float(np.log(np.diagonal(root)).sum()) if not info else 0.0
-    return None if info else evolve(stage, root=root, log_det=log_det)
+    root = cholesky_lower(total)
+    if root is None:
+        return None
+    log_det += 2.0 * float(np.log(np.diagonal(root)).sum())
+    return evolve(stage, root=root, log_det=log_det)
 
 
 def _usable_inverse(D: FloatArray, size: float) -> FloatArray | None:
@@ -226,10 +227,3 @@ def _usable_inverse(D: FloatArray, size: float) -> FloatArray | None:
     if (diagonal**2 * size > _TOO_SMALL).all() and diagonal.min() > _TOO_SMALL * diagonal.max():
         return np.linalg.inv(D)
     return None
-
-
-def solve_triangular(root: FloatArray, b: FloatArray) -> FloatArray:
-    """``L^-1 b``."""
-    from scipy.linalg.lapack import dtrtrs
-
-    return np.asarray(dtrtrs(root, b, lower=1)[0])

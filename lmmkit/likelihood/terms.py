@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from lmmkit.likelihood.dense import inverse_from, product, solve_triangular
 from lmmkit.likelihood.elimination import (
     Elimination,
     Stage,
     own,
-    solve_triangular,
 )
 from lmmkit.likelihood.grouped import GroupTerms, group_terms
 from lmmkit.likelihood.sparse import (
@@ -138,11 +138,11 @@ def _taken_off(
     m, q = stage.patterns.inside.shape[-1], len(D)
     below = np.zeros((m, q, q))
     for to, part in C.items():
-        product = sum(other @ block_of(inverse, j, to) for j, other in C.items())
-        below += row_blocks(product, part, q)
+        reached = sum(other @ block_of(inverse, j, to) for j, other in C.items())
+        below += row_blocks(reached, part, q)
         if k:
             inverse[k, to] = block_diagonal(np.broadcast_to(-D[..., None], (q, q, m))) @ sampled(
-                product, part
+                reached, part
             )
     if k:
         T = psd_factor(D)
@@ -165,19 +165,14 @@ def _dense_terms(
     inverse: dict[tuple[int, int], Any],
     modes: dict[int, FloatArray],
 ) -> list[FactorTerms]:
-    from scipy.linalg.lapack import dpotri
-
     dense, last = elimination.dense, elimination.system.last
     assert dense is not None
     node: Node = elimination.system.nodes[last]
     outer = dense.outer
-    lower = np.asarray(dpotri(dense.root, lower=1)[0])
-    full = lower + lower.T
-    full[np.diag_indices_from(full)] *= 0.5
-    half = dense.scaled(full.T, transposed=True)
-    K = inverse[last, last] = np.ascontiguousarray(dense.scaled(half.T, transposed=True).T)
-    modes[last] = K @ outer
-    projected = outer - dense.S @ modes[last]
+    half = dense.scaled(inverse_from(dense.root), transposed=True)
+    K = inverse[last, last] = np.ascontiguousarray(dense.scaled(half.T, transposed=True))
+    modes[last] = product(K, outer)
+    projected = outer - product(dense.S, modes[last])
     found = []
     for k, columns in enumerate(node.columns):
         q, rows, D_inverse = len(columns), dense.rows(k), dense.inverses[k]

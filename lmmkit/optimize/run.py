@@ -19,7 +19,7 @@ from lmmkit.optimize.start import standard_start, with_theta
 from lmmkit.optimize.step import Report, Status, Step
 from lmmkit.parameters.convert import to_square_root
 from lmmkit.parameters.natural import NaturalParams
-from lmmkit.parameters.square_root import SquareRootParams
+from lmmkit.parameters.square_root import SquareRootParams, positive_diagonal
 from lmmkit.records import FloatArray, evolve, record
 
 _NEARLY_ZERO = 1e-4
@@ -299,7 +299,8 @@ def _at_boundary(objective: Objective, at: Score) -> Score:
     if all(a is b for a, b in zip(snapped, at.value.factors, strict=True)):
         return at
     theta = unpack(objective, at.value.x).theta
-    value = evaluate(objective, pack(with_theta(objective, tuple(snapped), theta)))
+    factors = tuple(map(positive_diagonal, snapped))
+    value = evaluate(objective, pack(with_theta(objective, factors, theta)))
     before = at.value.loglik
     if value.loglik >= before - _NO_LOSS * (1.0 + abs(before)):
         return differentiate(objective, value)
