@@ -4,6 +4,7 @@ With ``L L' = G R G / weights`` of all rows, ``L^-1 y = L^-1 X beta + L^-1 Z b +
 with independent residuals of variance sigma2, whose log-likelihood less ``log|L|`` is that of y.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,8 @@ from lmmkit.residual.layout import cut_blocks, group_rows, read_values, side_col
 from lmmkit.residual.residual import Residual, checked_residual
 from lmmkit.residual.sums import PatternSums, pattern_sums
 from lmmkit.residual.whiten import Whitener, whitener
+
+_WIDEST = math.log(1e6)
 
 
 @record
@@ -108,7 +111,11 @@ class ResidualModel:
         return sum((part.log_deviation(mine, seen) for part, mine, seen in each), 0.0)
 
     def whitened(self, theta: FloatArray) -> tuple[Design, float] | None:
-        """The design ``L^-1 [y X Z]`` and ``-log|L L'|``; None where R is not positive definite."""
+        """The design ``L^-1 [y X Z]`` and ``-log|L L'|``.
+
+        None where R is not positive definite, or where standard deviations differ by more than a
+        factor of a million, so that rows with large ones would count as rounding.
+        """
         design = self.design
         crossed = {each.term: each for each in self.crossed}
         apart = [
@@ -120,6 +127,8 @@ class ResidualModel:
         columns = np.concatenate([design.y[None], design.X.T, *(term.Z.T for term in apart)])
         log_root = self.log_root(theta)
         own = self.split(theta)[0]
+        if np.ptp(log_root) > _WIDEST:
+            return None
         with np.errstate(over="ignore", invalid="ignore"):
             root = np.exp(log_root)
             columns *= root
