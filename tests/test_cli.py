@@ -49,6 +49,15 @@ def test_the_summary_is_printed_as_text(capsys: pytest.CaptureFixture[str]) -> N
         assert word in out
 
 
+def test_crossed_factors(capsys: pytest.CaptureFixture[str]) -> None:
+    """Figures by lme4."""
+    assert main(["fit", "diameter ~ 1 + (1|plate) + (1|sample)", "Penicillin", "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["glance"]["loglik"] == pytest.approx(-165.430294495543, rel=1e-9)
+    variances = [row["estimate"] for row in content["variance_components"]]
+    assert variances == pytest.approx([0.71690817, 3.73091758, 0.30241546], rel=1e-5)
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".csv.gz", ".TSV.gz", ".parquet"])
 def test_files_are_read(suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / f"table{suffix}"

@@ -35,6 +35,15 @@ def test_modes_are_drawn_in_order(fitted: Fit) -> None:
     )
 
 
+def test_factors_that_are_crossed_have_panels_of_their_own() -> None:
+    crossed = fit("diameter ~ 1 + (1 | plate) + (1 | sample)", datasets.load("Penicillin"))
+    plates, samples = plot_random_effects(crossed).axes
+    titles = ("Intercept | plate", "Intercept | sample")
+    assert (plates.get_title(), samples.get_title()) == titles
+    assert np.size(plates.lines[0].get_xdata()) == 24
+    assert np.size(samples.lines[0].get_xdata()) == 6
+
+
 def test_residuals_are_drawn_twice(fitted: Fit) -> None:
     table = residuals(fitted, "marginal")
     against, quantiles = plot_residuals(fitted, "marginal").axes

@@ -4,15 +4,15 @@ import itertools
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from lmmkit.errors import ArgumentError
 from lmmkit.fit import Fit
-from lmmkit.inference.checks import check_fit, chi2_tail
+from lmmkit.inference.checks import check_fit
 from lmmkit.inference.criteria import count_parameters
+from lmmkit.inference.mixture import reference_distribution
+from lmmkit.inference.nesting import extra_effects, spans
 from lmmkit.records import FloatArray
 
-_OUTSIDE = 1e-7
 _WORSE = 1e-6
 _NOTHING = 1e-9
 
@@ -67,7 +67,7 @@ def _compare(small: Fit, large: Fit) -> dict[str, object]:
         raise ArgumentError(f"{pair}: one was fitted by REML and one by ML; refit one of them")
     _check_data(small, large, pair)
     _check_fixed(small, large, pair)
-    extra = _extra_effects(small, large, pair)
+    extra = extra_effects(small, large, pair)
     if small.residual is not None and large.residual is None:
         raise ArgumentError(
             f"{pair} are not nested: the first has a residual structure, which the second lacks"
@@ -81,13 +81,7 @@ def _compare(small: Fit, large: Fit) -> dict[str, object]:
         )
     if statistic < _NOTHING * (1.0 + abs(low)):
         statistic = 0.0
-    p_value = chi2_tail(statistic, df)
-    distribution = f"chi2({df})"
-    if extra == 1:
-        distribution = f"0.5 chi2({df - 1}) + 0.5 chi2({df})"
-        p_value = 0.5 * chi2_tail(statistic, df - 1) + 0.5 * p_value
-    elif extra > 1:
-        distribution += ", conservative"
+    reference = reference_distribution(small, large, df, extra)
     return {
         "smaller": model_label(small),
         "larger": model_label(large),
@@ -95,8 +89,8 @@ def _compare(small: Fit, large: Fit) -> dict[str, object]:
         "loglik_larger": high,
         "statistic": statistic,
         "df": df,
-        "distribution": distribution,
-        "p_value": p_value,
+        "distribution": str(reference),
+        "p_value": reference.tail(statistic),
         "converged": small.certificate.converged and large.certificate.converged,
     }
 
@@ -127,7 +121,7 @@ def _check_data(small: Fit, large: Fit, pair: str) -> None:
 def _check_fixed(small: Fit, large: Fit, pair: str) -> None:
     inner, outer = _estimated_columns(small), _estimated_columns(large)
     shift = _known_mean(small) - _known_mean(large)
-    if not _spans(outer, np.column_stack([inner, shift])):
+    if not spans(outer, np.column_stack([inner, shift])):
         raise ArgumentError(
             f"{pair} are not nested: the fixed effects of the first are no combination of the "
             "second's"
@@ -150,47 +144,6 @@ def _known_mean(fit: Fit) -> FloatArray:
     held = ~fit.objective.free[: len(beta)]
     known: FloatArray = design.X[:, held] @ beta[held]
     return known if design.offset is None else known + design.offset
-
-
-def _spans(outer: FloatArray, inner: FloatArray) -> bool:
-    """Whether each column of ``inner`` is a combination of those of ``outer``."""
-    columns, basis = _unit(inner), _unit(outer)
-    left = columns - basis @ np.linalg.lstsq(basis, columns, rcond=None)[0]
-    return bool((np.linalg.norm(left, axis=0) < _OUTSIDE).all())
-
-
-def _unit(columns: FloatArray) -> FloatArray:
-    norms = np.linalg.norm(columns, axis=0)
-    unit: FloatArray = columns[:, norms > 0] / norms[norms > 0]
-    return unit
-
-
-def _extra_effects(small: Fit, large: Fit, pair: str) -> int:
-    """How many random effects the larger model has beyond those of the smaller one."""
-    inner, outer = _effects_by_factor(small), _effects_by_factor(large)
-    for codes, columns in inner:
-        match = [other for known, other in outer if np.array_equal(codes, known)]
-        if not match or not _spans(match[0], columns):
-            raise ArgumentError(
-                f"{pair} are not nested: the first has random effects that the second lacks"
-            )
-    return sum(int(z.shape[1]) for _, z in outer) - sum(int(z.shape[1]) for _, z in inner)
-
-
-def _effects_by_factor(fit: Fit) -> list[tuple[NDArray[np.int32], FloatArray]]:
-    """Level codes and columns of the random effects, those left out whose variance is held at 0."""
-    found: list[tuple[NDArray[np.int32], FloatArray]] = []
-    for term, c in zip(fit.design.terms, fit.objective.moments.basis.z, strict=True):
-        columns = term.Z[:, (c != 0).any(axis=1)]
-        if not columns.shape[1]:
-            continue
-        for k, (codes, others) in enumerate(found):
-            if np.array_equal(codes, term.codes):
-                found[k] = (codes, np.column_stack([others, columns]))
-                break
-        else:
-            found.append((term.codes, columns))
-    return found
 
 
 def _reml_shift(fit: Fit, other: Fit) -> float:

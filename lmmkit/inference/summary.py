@@ -107,6 +107,10 @@ def _notes(fit: Fit) -> tuple[str, ...]:
         if own is not None:
             how = "" if own.exact else "; its derivatives were computed numerically"
             notes.append(f"Covariance of the effects on {term.group}: {own.name}{how}.")
+    if fit.certificate.singular and len(design.terms) > 1:
+        bars = [design.terms[k] for k in fit.certificate.singular]
+        names = ", ".join(f"({' + '.join(term.names)} | {term.group})" for term in bars)
+        notes.append(f"Singular: {names}.")
     if design.dropped.total:
         where = ", ".join(f"{name}: {n}" for name, n in design.dropped.by_column)
         notes.append(f"Rows dropped for missing values: {design.dropped.total} ({where}).")

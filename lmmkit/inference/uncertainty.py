@@ -21,6 +21,7 @@ from lmmkit.moments.moments import FactorMoments, Moments
 from lmmkit.records import FloatArray, adopt
 
 _ROWS_AT_A_TIME = 8_192
+_ENTRIES = 4_000_000
 
 
 def factor_covariances(moments: Moments, terms: Terms, number: int) -> FloatArray:
@@ -52,7 +53,9 @@ def row_variances(moments: Moments, levels: Levels, rows: tuple[Loadings, ...]) 
     """``g'P g`` of rows in standard coordinates; new levels have their prior variance."""
     if len(rows) == 1 and levels.terms.coupling is None and rows[0].loads is None:
         return _one_level_each(levels, rows[0])
-    parts = [_variances(moments, levels, some) for some in _pieces(rows)]
+    related = [len(r.root) for r in moments.relations if r is not None]
+    step = _ENTRIES // max(related) if related else _ROWS_AT_A_TIME
+    parts = [_variances(moments, levels, some) for some in _pieces(rows, max(1, step))]
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
@@ -78,9 +81,9 @@ def explained(levels: Levels, rows: tuple[Loadings, ...], p: int) -> FloatArray:
     return total
 
 
-def _pieces(rows: tuple[Loadings, ...]) -> Iterator[tuple[Loadings, ...]]:
-    for start in range(0, len(rows[0].Z), _ROWS_AT_A_TIME):
-        piece = slice(start, start + _ROWS_AT_A_TIME)
+def _pieces(rows: tuple[Loadings, ...], step: int) -> Iterator[tuple[Loadings, ...]]:
+    for start in range(0, len(rows[0].Z), step):
+        piece = slice(start, start + step)
         yield tuple(
             Loadings(
                 r.terms, r.Z[piece], r.codes[piece], None if r.loads is None else r.loads[piece]
@@ -159,12 +162,13 @@ def _placed(factor: FactorLevels, codes: Any, Z: FloatArray) -> Sparse:
 
 def _in_spherical_levels(moments: Moments, factor: FactorMoments, rows: Sparse, q: int) -> Sparse:
     """``(R x I)'g`` where a covariance ``R R'`` between levels is known."""
-    from scipy.sparse import csr_array, eye_array, kron
+    from scipy.sparse import csr_array
 
     relation = moments.relation(factor)
     if relation is None:
         return rows
-    return rows @ kron(csr_array(relation.root), eye_array(q), format="csr")
+    each = [rows[:, a::q] @ relation.root for a in range(q)]
+    return csr_array(np.stack(each, axis=2).reshape(rows.shape))
 
 
 def _given_later(terms: Terms, k: int) -> FloatArray:

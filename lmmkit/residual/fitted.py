@@ -1,5 +1,6 @@
 """A fitted residual structure, and the search for it."""
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -30,14 +31,14 @@ class FittedResidual:
         The free vector.
     restricted : bool
         Whether the fit is by REML.
-    fixed : mapping or None
+    fixed : tuple of (name, value)
         Parameters that are held, see :func:`hold`.
     """
 
     model: ResidualModel = attrs.field(validator=attrs.validators.instance_of(ResidualModel))
     theta: FloatArray = float_array(1)
     restricted: bool
-    fixed: Mapping[Any, Any] | None = None
+    fixed: tuple[tuple[Any, Any], ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -53,7 +54,9 @@ class FittedResidual:
         """The log-likelihood at theta; None where R is not positive definite."""
         found = self.model.objective(theta, restricted=self.restricted)
         return (
-            found if found is None or not self.fixed else hold(found, self.model.design, self.fixed)
+            found
+            if found is None or not self.fixed
+            else hold(found, self.model.design, dict(self.fixed))
         )
 
 
@@ -82,7 +85,8 @@ def maximize_with_residual(
         Parameters held, see :func:`hold`.
     """
     starts = model.starts()
-    current = FittedResidual(model, starts[0], restricted, fixed)
+    held = () if fixed is None else tuple(copy.deepcopy(dict(fixed)).items())
+    current = FittedResidual(model, starts[0], restricted, held)
     if not model.residual.uses_fitted:
         return _search(current, inner, starts)
     first = current.objective(starts[0])

@@ -8,7 +8,7 @@ import polars as pl
 from lmmkit.design.design import Design
 from lmmkit.design.frames import kind_of
 from lmmkit.design.groups import find_groups, levels_and_codes
-from lmmkit.errors import ColumnNotFoundError, DataError, UnsupportedModelError
+from lmmkit.errors import ColumnNotFoundError, DataError
 from lmmkit.records import FloatArray, IntArray, adopt, evolve, float_array, int_array, record
 from lmmkit.residual.contract import Coordinates, Correlation
 
@@ -151,9 +151,8 @@ def cut_blocks(coordinates: Coordinates) -> tuple[CorrelatedBlock, ...]:
     return tuple(blocks)
 
 
-def sort_design(design: Design, coordinates: Coordinates, order: IntArray) -> Design:
+def sort_design(design: Design, order: IntArray) -> Design:
     """The design with its rows in ``order``, the offset subtracted, and without weights."""
-    _check_nested(design, coordinates, order)
     y = design.y if design.offset is None else design.y - design.offset
     X = adopt(design.X[order])
     return evolve(
@@ -165,6 +164,7 @@ def sort_design(design: Design, coordinates: Coordinates, order: IntArray) -> De
                 term,
                 Z=X if term.Z is design.X else adopt(term.Z[order]),
                 codes=adopt(term.codes[order]),
+                loads=None if term.loads is None else adopt(term.loads[order]),
             )
             for term in design.terms
         ),
@@ -173,21 +173,6 @@ def sort_design(design: Design, coordinates: Coordinates, order: IntArray) -> De
         offset=None,
         coordinates=None,
     )
-
-
-def _check_nested(design: Design, coordinates: Coordinates, order: IntArray) -> None:
-    inside = coordinates.codes[1:] == coordinates.codes[:-1]
-    for term in design.terms:
-        codes = term.codes[order]
-        broken = inside & (codes[1:] != codes[:-1])
-        if broken.any():
-            label = coordinates.labels[int(coordinates.codes[int(np.argmax(broken))])]
-            raise UnsupportedModelError(
-                f"the residual group {coordinates.group or 'of all rows'} {label!r} has rows of "
-                f"several levels of the random effects' factor {term.group!r}; this version needs "
-                "residual groups inside the levels of every random term: name one with group=, "
-                f"for example group={term.group!r}"
-            )
 
 
 def find_patterns(stacked: FloatArray) -> Patterns:

@@ -35,6 +35,7 @@ _HALVINGS = 12
 _CLOSE = 1e-3
 _WITHIN_REACH = 10.0
 _CLIMBS = 3
+_GAIN = 1e-8
 
 ObjectiveAt: TypeAlias = Callable[[FloatArray], Objective | None]
 Inner: TypeAlias = Callable[[Objective, SquareRootParams | None], Optimum]
@@ -100,9 +101,12 @@ def _climb(at: ObjectiveAt, inner: Inner, place: Place, max_iterations: int) -> 
         ascent, distance = _newton_step(place.theta, local)
         report = Report(Status.RUNNING, "residual newton", place.optimum.loglik, distance)
         if distance < _DISTANCE:
-            reports.append(evolve(report, status=Status.CONVERGED))
-            break
-        found = _search(at, inner, place, ascent, float(local.gradient @ ascent))
+            found = _leave_saddle(at, inner, place, local)
+            if found is None:
+                reports.append(evolve(report, status=Status.CONVERGED))
+                break
+        else:
+            found = _search(at, inner, place, ascent, float(local.gradient @ ascent))
         if found is None:
             close = distance < _CLOSE
             reports.append(evolve(report, status=Status.CONVERGED if close else Status.STALLED))
@@ -230,19 +234,33 @@ def _search(
     return None
 
 
+def _leave_saddle(
+    at: ObjectiveAt, inner: Inner, place: Place, local: Curvature
+) -> tuple[Place, float] | None:
+    """A step along the direction of most upward curvature, if there is one and it gains."""
+    values, vectors = np.linalg.eigh(-local.hessian)
+    if not len(values) or values[0] > -FLAT:
+        return None
+    trials = [(sign * length, length) for length in (1.0, 0.3, 0.1) for sign in (1.0, -1.0)]
+    for step, length in trials:
+        found = _locate(at, inner, place.theta + step * vectors[:, 0], place.optimum)
+        if found is not None and found.optimum.loglik > place.optimum.loglik + _GAIN:
+            return found, length
+    return None
+
+
 def _certificate(place: Place, local: Curvature, last: Report) -> Certificate:
     inner = place.optimum.certificate
-    outer = count_signs(np.linalg.eigvalsh(-local.hessian), FLAT)
-    inertia = tuple(a + b for a, b in zip(inner.inertia, outer, strict=True))
+    up, flat, down = count_signs(np.linalg.eigvalsh(-local.hessian), FLAT)
     status = last.status
-    if status is Status.CONVERGED and not inner.converged:
+    if status is Status.CONVERGED:
+        # no step along these directions gains: beside a bound of Psi the profile may bend so
+        flat, down = flat + down, 0
         status = inner.status
-    if status is Status.CONVERGED and inertia[2]:
-        status = Status.SADDLE
     return Certificate(
         status=status,
         converged=status is Status.CONVERGED,
         score_norm=max(inner.score_norm, last.score_norm),
-        inertia=(inertia[0], inertia[1], inertia[2]),
+        inertia=(inner.inertia[0] + up, inner.inertia[1] + flat, inner.inertia[2] + down),
         singular=inner.singular,
     )

@@ -4,6 +4,7 @@ With ``L L' = G R G / weights`` of all rows, ``L^-1 y = L^-1 X beta + L^-1 Z b +
 with independent residuals of variance sigma2, whose log-likelihood less ``log|L|`` is that of y.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -27,10 +28,13 @@ from lmmkit.records import (
     record,
 )
 from lmmkit.residual.contract import Coordinates, ResidualParameter
+from lmmkit.residual.crossed import CrossedTerm, crossed_terms
 from lmmkit.residual.layout import cut_blocks, group_rows, read_values, side_columns, sort_design
 from lmmkit.residual.residual import Residual, checked_residual
 from lmmkit.residual.sums import PatternSums, pattern_sums
 from lmmkit.residual.whiten import Whitener, whitener
+
+_WIDEST = math.log(1e6)
 
 
 @record
@@ -53,6 +57,8 @@ class ResidualModel:
         Standard coordinates, the same at every theta.
     sums : tuple of PatternSums
         What stands for the rows where groups are alike and there are no random effects.
+    crossed : tuple of CrossedTerm
+        The random terms whose levels change inside residual groups.
     """
 
     residual: Residual
@@ -60,6 +66,7 @@ class ResidualModel:
     whitener: Whitener | None
     basis: Basis
     sums: tuple[PatternSums, ...]
+    crossed: tuple[CrossedTerm, ...]
     order: IntArray = int_array(1)
     log_scale: FloatArray = float_array(1)
     covariates: tuple[FloatArray, ...] = float_arrays(2)
@@ -104,22 +111,38 @@ class ResidualModel:
         return sum((part.log_deviation(mine, seen) for part, mine, seen in each), 0.0)
 
     def whitened(self, theta: FloatArray) -> tuple[Design, float] | None:
-        """The design ``L^-1 [y X Z]`` and ``-log|L L'|``; None where R is not positive definite."""
+        """The design ``L^-1 [y X Z]`` and ``-log|L L'|``.
+
+        None where R is not positive definite, or where standard deviations differ by more than a
+        factor of a million, so that rows with large ones would count as rounding.
+        """
         design = self.design
-        apart = [term for term in design.terms if term.Z is not design.X]
+        crossed = {each.term: each for each in self.crossed}
+        apart = [
+            term
+            for k, term in enumerate(design.terms)
+            if term.Z is not design.X and k not in crossed
+        ]
         p = design.X.shape[1]
         columns = np.concatenate([design.y[None], design.X.T, *(term.Z.T for term in apart)])
         log_root = self.log_root(theta)
+        own = self.split(theta)[0]
+        if np.ptp(log_root) > _WIDEST:
+            return None
         with np.errstate(over="ignore", invalid="ignore"):
-            columns *= np.exp(log_root)
+            root = np.exp(log_root)
+            columns *= root
             log_weights = 2.0 * float(log_root.sum())
             if self.whitener is not None:
-                log_weights -= self.whitener.whiten(self.split(theta)[0], columns)
+                log_weights -= self.whitener.whiten(own, columns)
         if not np.isfinite(log_weights) or not np.isfinite(columns).all():
             return None
         X = adopt(np.ascontiguousarray(columns[1 : p + 1].T))
         start, terms = p + 1, []
-        for term in design.terms:
+        for k, term in enumerate(design.terms):
+            if self.whitener is not None and k in crossed:
+                terms.append(crossed[k].whitened(term, self.whitener, own, root))
+                continue
             Z = X
             if term.Z is not design.X:
                 Z = adopt(np.ascontiguousarray(columns[start : start + term.q].T))
@@ -196,7 +219,7 @@ def residual_model(design: Design, residual: Residual) -> ResidualModel:
     DataError, ColumnNotFoundError
         Where the coordinates do not fit the structure.
     UnsupportedModelError
-        Where a residual group has rows of several levels of a random term.
+        Where a residual group has rows of several levels of a random term of several effects.
     """
     residual = checked_residual(residual)
     n = design.n_obs
@@ -212,7 +235,7 @@ def residual_model(design: Design, residual: Residual) -> ResidualModel:
         seen = _covariates(design, part.columns, order)
         learned.append(part.learn(seen))
         covariates.append(seen.values)
-    inner = sort_design(design, rows, order)
+    inner = sort_design(design, order)
     log_scale = np.zeros(n) if design.weights is None else 0.5 * np.log(design.weights[order])
     basis = standard_basis(group(inner))
     learned_residual = Residual(correlation, tuple(learned))
@@ -227,6 +250,7 @@ def residual_model(design: Design, residual: Residual) -> ResidualModel:
         whitener=white,
         basis=basis,
         sums=sums,
+        crossed=crossed_terms(inner, rows, white),
         order=order,
         log_scale=log_scale,
         covariates=tuple(covariates),

@@ -21,13 +21,13 @@ class Whitener:
     ----------
     correlation : Correlation
     blocks : tuple of CorrelatedBlock
-    patterns : tuple of Patterns
-        Which groups of each block share a factor; empty where the structure has a closed form.
+    patterns : dict of int to Patterns
+        Which groups of the block that starts there share a factor; empty with a closed form.
     """
 
     correlation: Correlation
     blocks: tuple[CorrelatedBlock, ...]
-    patterns: tuple[Patterns, ...]
+    patterns: dict[int, Patterns]
 
     def whiten(self, theta: FloatArray, columns: FloatArray) -> float:
         """Replace ``columns`` (c, N), in place, by whitened ones; the sum of ``log|R|``.
@@ -35,18 +35,23 @@ class Whitener:
         NaN where some R is not positive definite.
         """
         total = 0.0
-        for i, block in enumerate(self.blocks):
+        for block in self.blocks:
             g, n, _ = block.coordinates.shape
             stacked = columns[:, block.rows].reshape(len(columns), g, n)
-            if n == 1:
-                continue
-            if isinstance(self.correlation, ClosedForm):
-                white, log_det = self.correlation.whiten(theta, block.coordinates, stacked)
-            else:
-                white, log_det = self._by_factor(theta, block, self.patterns[i], stacked)
+            white, log_det = self.whiten_block(theta, block, stacked)
             columns[:, block.rows] = white.reshape(len(columns), g * n)
             total += log_det
         return total
+
+    def whiten_block(
+        self, theta: FloatArray, block: CorrelatedBlock, stacked: FloatArray
+    ) -> tuple[FloatArray, float]:
+        """``L^-1`` of the columns (c, g, n) of one block, and its sum of ``log|R|``."""
+        if stacked.shape[-1] == 1:
+            return stacked, 0.0
+        if isinstance(self.correlation, ClosedForm):
+            return self.correlation.whiten(theta, block.coordinates, stacked)
+        return self._by_factor(theta, block, stacked)
 
     def colour(self, theta: FloatArray, columns: FloatArray) -> None:
         """Replace ``columns`` (c, N), in place, by ``L columns``: independent rows become R's.
@@ -64,18 +69,17 @@ class Whitener:
                     f"rows; this version draws for groups of up to {_LARGEST_DENSE}"
                 )
             stacked = columns[:, block.rows].reshape(len(columns), g, n)
-            patterns = find_patterns(block.coordinates)
             coloured = np.empty_like(stacked)
-            for group, factor in self._factors(theta, block, patterns):
+            for group, factor in self._factors(theta, block):
                 coloured[:, group] = stacked[:, group] @ factor.T
             columns[:, block.rows] = coloured.reshape(len(columns), g * n)
 
     def _by_factor(
-        self, theta: FloatArray, block: CorrelatedBlock, patterns: Patterns, stacked: FloatArray
+        self, theta: FloatArray, block: CorrelatedBlock, stacked: FloatArray
     ) -> tuple[FloatArray, float]:
         white, log_det = np.empty_like(stacked), 0.0
         try:
-            for group, factor in self._factors(theta, block, patterns):
+            for group, factor in self._factors(theta, block):
                 white[:, group] = stacked[:, group] @ np.linalg.inv(factor).T
                 log_det += 2.0 * len(group) * float(np.log(np.diagonal(factor)).sum())
         except np.linalg.LinAlgError:
@@ -83,9 +87,11 @@ class Whitener:
         return white, log_det
 
     def _factors(
-        self, theta: FloatArray, block: CorrelatedBlock, patterns: Patterns
+        self, theta: FloatArray, block: CorrelatedBlock
     ) -> Iterator[tuple[IntArray, FloatArray]]:
         """The groups of each pattern with their L; raises LinAlgError where there is none."""
+        known = self.patterns.get(block.start)
+        patterns = find_patterns(block.coordinates) if known is None else known
         count = np.bincount(patterns.pattern)
         members = np.split(np.argsort(patterns.pattern, kind="stable"), np.cumsum(count)[:-1])
         step = max(1, _AT_A_TIME // block.coordinates.shape[1] ** 2)
@@ -98,7 +104,7 @@ class Whitener:
 def whitener(correlation: Correlation, blocks: tuple[CorrelatedBlock, ...]) -> Whitener:
     """The whitener of a correlation; a closed form needs no patterns."""
     if isinstance(correlation, ClosedForm):
-        return Whitener(correlation, blocks, ())
+        return Whitener(correlation, blocks, {})
     largest = max(block.coordinates.shape[1] for block in blocks)
     if largest > _LARGEST_DENSE:
         raise DataError(
@@ -106,6 +112,5 @@ def whitener(correlation: Correlation, blocks: tuple[CorrelatedBlock, ...]) -> W
             f"{largest} x {largest}; name a finer grouping factor with group=, or use ar1 or car1, "
             "whose cost is linear"
         )
-    return Whitener(
-        correlation, blocks, tuple(find_patterns(block.coordinates) for block in blocks)
-    )
+    patterns = {block.start: find_patterns(block.coordinates) for block in blocks}
+    return Whitener(correlation, blocks, patterns)

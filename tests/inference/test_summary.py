@@ -3,10 +3,12 @@
 import polars as pl
 import pytest
 
+from lmmkit.datasets import load
 from lmmkit.fit import fit
 from lmmkit.inference import Summary, fixed_effects, summary, variance_components
 from tests.helpers import reference_case
 from tests.inference.fitted import fitted, simulated
+from tests.inference.models import model
 
 
 def lines(made: Summary) -> list[list[str]]:
@@ -42,6 +44,24 @@ def test_convergence_and_a_singular_covariance_are_said() -> None:
     text = str(summary(result))
     assert str(result.certificate) in text
     assert "on the boundary" in text
+
+
+def test_which_of_several_covariances_is_singular() -> None:
+    result = model("nested")
+    assert result.certificate.singular == (1,)
+    assert "Singular: (Intercept | s:g)." in str(summary(result))
+    assert "Singular" not in str(summary(model("crossed")))
+
+
+def test_several_factors_as_lme4_prints_them() -> None:
+    """``print(summary(lmer(diameter ~ 1 + (1 | plate) + (1 | sample), Penicillin)))``."""
+    made = summary(fit("diameter ~ 1 + (1 | plate) + (1 | sample)", load("Penicillin")))
+    found = lines(made)
+    assert ["Observations:", "144;", "groups:", "plate:", "24,", "sample:", "6"] in found
+    assert ["plate", "Intercept", "0.71691", "0.8467"] in found
+    assert ["sample", "Intercept", "3.7309", "1.9316"] in found
+    assert ["Intercept", "22.972", "0.80857", "28.411", "<", "1e-16"] in found
+    assert "3.7309" in made._repr_html_()
 
 
 def test_dropped_rows_and_columns_are_said() -> None:

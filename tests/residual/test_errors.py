@@ -140,9 +140,9 @@ CASES: dict[str, tuple[Callable[[], Any], type[LmmkitError], str]] = {
         "rows of several strata of 'kind'",
     ),
     "a residual group across levels": (
-        of(Residual(compound_symmetry(group="arm")), formula="y ~ x + (1 | id)"),
+        of(Residual(compound_symmetry(group="arm")), formula="y ~ x + (x | id)"),
         UnsupportedModelError,
-        "residual group arm '[uv]' has rows of several levels .*'id'",
+        r"residual groups \(arm\) have rows of several levels .*'id'",
     ),
     "a date as coordinate": (
         of(

@@ -1,5 +1,7 @@
 """What the functions of a fit say of one with a residual structure, against dense algebra."""
 
+import pickle
+
 import numpy as np
 import polars as pl
 import pytest
@@ -19,7 +21,15 @@ from lmmkit.inference import (
     summary,
     variance_components,
 )
-from lmmkit.residual import Residual, ar1, car1, exponential, per_stratum, unstructured
+from lmmkit.residual import (
+    Residual,
+    ar1,
+    car1,
+    correlation_function,
+    exponential,
+    per_stratum,
+    unstructured,
+)
 from tests.dense_oracle import numeric_gradient, numeric_hessian
 from tests.residual.dense import dense_value, frame, random_part, residual_covariance
 
@@ -193,6 +203,25 @@ def test_equivalent_structures_reach_the_same_optimum() -> None:
     assert chain.loglik == pytest.approx(decay.loglik, rel=1e-9)
     log_phi = np.log(chain.residual.estimates[0])
     assert decay.residual.estimates[0] == pytest.approx(-1.0 / log_phi, rel=1e-3)
+
+
+def test_a_structure_of_a_user_reaches_the_optimum_of_the_built_in_one() -> None:
+    def decay(time: np.ndarray, *, range: float) -> np.ndarray:
+        return np.asarray(np.exp(-np.abs(time - time.T) / range))
+
+    own = correlation_function(decay, "time", {"range": (1.0, 0.0, np.inf)}, group="id")
+    found = fit(FORMULA, DATA, residual=Residual(own))
+    known = fit(FORMULA, DATA, residual=Residual(exponential("time")))
+    assert found.residual is not None
+    assert known.residual is not None
+    assert found.loglik == pytest.approx(known.loglik, rel=1e-10)
+    assert found.residual.estimates == pytest.approx(known.residual.estimates, rel=1e-3)
+
+
+def test_fits_survive_pickling_and_compare_by_value() -> None:
+    copy = pickle.loads(pickle.dumps(FIT))
+    assert copy == FIT
+    assert residual_parameters(copy).equals(residual_parameters(FIT))
 
 
 def test_unstructured_residuals_beside_two_visits() -> None:

@@ -15,6 +15,7 @@ from lmmkit.inference import (
     random_effects_covariance,
     residuals,
     simulate,
+    uncertainty,
 )
 from tests.dense_oracle import Array
 from tests.inference.dense_effects import columns, dense_effects
@@ -192,3 +193,12 @@ def test_simulated_responses_have_the_marginal_moments(name: str) -> None:
     assert np.abs(centred.mean(axis=0) / np.sqrt(variance / n)).max() < 5.0
     error = np.sqrt((np.outer(variance, variance) + dense.V**2) / n)
     assert np.abs((centred.T @ centred / n - dense.V) / error).max() < 5.5
+
+
+def test_predictions_in_several_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("animals with slopes, crossed", "nested and crossed"):
+        whole = predict(model(name), std_error=True)["std_error"]
+        monkeypatch.setattr(uncertainty, "_ROWS_AT_A_TIME", 40)
+        monkeypatch.setattr(uncertainty, "_ENTRIES", 14 * 40)
+        pieces = predict(model(name), std_error=True)["std_error"]
+        np.testing.assert_allclose(pieces, whole, rtol=1e-12)
