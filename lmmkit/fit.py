@@ -13,11 +13,11 @@ from lmmkit.design.relation import LevelCovariance
 from lmmkit.design.structure import with_covariance
 from lmmkit.errors import ArgumentError, DataError, UnsupportedModelError
 from lmmkit.formula.terms import ModelFormula
-from lmmkit.likelihood.derivatives import Criterion
 from lmmkit.likelihood.hold import hold
 from lmmkit.likelihood.impose import impose
 from lmmkit.likelihood.objective import Objective, ml
 from lmmkit.likelihood.objective import reml as restricted
+from lmmkit.likelihood.pieces import Criterion
 from lmmkit.likelihood.relations import LinearConstraint, relate
 from lmmkit.moments import cross_products
 from lmmkit.optimize.certificate import Certificate

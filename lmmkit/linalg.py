@@ -87,6 +87,11 @@ def row_products(a: FloatArray) -> FloatArray:
     return np.asarray(np.vecdot(a[:, None], a) if len(a) < _FEW_ROWS else a @ a.T)
 
 
+def transposed(a: FloatArray) -> FloatArray:
+    """The matrices (..., n, m) transposed."""
+    return np.swapaxes(a, -1, -2)
+
+
 @cache
 def triangle(q: int) -> tuple[IntArray, IntArray]:
     """Rows and columns of the entries of a lower triangle, row by row."""

@@ -9,9 +9,9 @@ from lmmkit.errors import ArgumentError, ParameterError, UnsupportedModelError
 from lmmkit.likelihood import derivatives
 from lmmkit.likelihood.charts import Chart, Params, chart, curvature, matrices_of
 from lmmkit.likelihood.constraints import Hold, Relation
-from lmmkit.likelihood.derivatives import Criterion, Pieces, Point, directions
 from lmmkit.likelihood.elimination import Elimination, eliminate
 from lmmkit.likelihood.one_at_a_time import one_at_a_time
+from lmmkit.likelihood.pieces import Criterion, Pieces, Point, directions, pieces
 from lmmkit.likelihood.structured import StructuredTerm
 from lmmkit.likelihood.system import System, system
 from lmmkit.likelihood.terms import all_terms
@@ -247,7 +247,7 @@ class Objective:
 
     def pieces(self, place: Located) -> Pieces:
         """What the derivatives at ``place`` are computed from."""
-        return derivatives.pieces(place.point, all_terms(place.elimination), self.criterion)
+        return pieces(place.point, all_terms(place.elimination), self.criterion)
 
     def _across(self, where: Chart) -> FloatArray:
         """Jacobian of (beta, delta, sigma2) by (beta, matrices, sigma2) of the record."""

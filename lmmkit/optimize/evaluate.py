@@ -10,6 +10,7 @@ import numpy as np
 from lmmkit.errors import StrategyError
 from lmmkit.likelihood import derivatives
 from lmmkit.likelihood.objective import Located, Objective, term_blocks
+from lmmkit.likelihood.pieces import Pieces, Point, gradient_matrix
 from lmmkit.linalg import block_diagonal, vech
 from lmmkit.optimize.coordinates import (
     Slopes,
@@ -63,7 +64,7 @@ class Score:
     """
 
     value: Value
-    pieces: derivatives.Pieces
+    pieces: Pieces
     G: tuple[FloatArray, ...]
     score: FloatArray = computed_array()
     slopes: Slopes = ()
@@ -80,7 +81,7 @@ def evaluate(objective: Objective, x: FloatArray) -> Value:
 def differentiate(objective: Objective, value: Value) -> Score:
     """The gradient where ``value`` was computed."""
     parts = objective.pieces(value.place)
-    G = term_blocks(derivatives.gradient_matrix(value.place.point, parts), objective.sizes)
+    G = term_blocks(gradient_matrix(value.place.point, parts), objective.sizes)
     slopes = slopes_at(objective, value.x)
     by_term = score_of(value.factors, G, slopes)
     score = by_term[0] if len(by_term) == 1 else np.concatenate([np.zeros(0), *by_term])
@@ -133,9 +134,7 @@ def _curvature(objective: Objective, score: Score) -> FloatArray:
     return curvature_of(objective.sizes, packed_gradient(score), score.slopes)
 
 
-def _at(
-    objective: Objective, score: Score
-) -> tuple[derivatives.Point, derivatives.Pieces, int, tuple[int, ...]]:
+def _at(objective: Objective, score: Score) -> tuple[Point, Pieces, int, tuple[int, ...]]:
     return (
         score.value.place.point,
         score.pieces,
