@@ -6,7 +6,6 @@ the covariance ``T (I + T'S T)^-1 T'`` of each level, and depend on the later on
 part ``g_k`` changes the later ones to ``g_l - C_l'D g_k``: squares only, at a singular D too.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from lmmkit.likelihood.sparse import Sparse, block_diagonal, dense_blocks
 from lmmkit.likelihood.terms import Terms
 from lmmkit.linalg import cholesky, psd_factor, solve_lower
 from lmmkit.moments.moments import FactorMoments, Moments
-from lmmkit.records import FloatArray, adopt
+from lmmkit.records import FloatArray, IntArray, adopt
 
 _ROWS_AT_A_TIME = 8_192
 _ENTRIES = 4_000_000
@@ -53,10 +52,21 @@ def row_variances(moments: Moments, levels: Levels, rows: tuple[Loadings, ...]) 
     """``g'P g`` of rows in standard coordinates; new levels have their prior variance."""
     if len(rows) == 1 and levels.terms.coupling is None and rows[0].loads is None:
         return _one_level_each(levels, rows[0])
-    related = [len(r.root) for r in moments.relations if r is not None]
-    step = _ENTRIES // max(related) if related else _ROWS_AT_A_TIME
-    parts = [_variances(moments, levels, some) for some in _pieces(rows, max(1, step))]
-    return np.concatenate(parts) if parts else np.zeros(0)
+    terms, n = levels.terms, len(rows[0].Z)
+    system = terms.elimination.system
+    order: IntArray = np.arange(n, dtype=np.int32)
+    if system.nodes[0].factors:
+        codes = rows[system.nodes[0].factors[0]].codes
+        codes = codes if codes.ndim == 1 else codes[:, 0]
+        order = np.argsort(codes, kind="stable").astype(np.int32)
+    chain = range(system.last if terms.coupling is not None else 1)
+    given = {k: block_diagonal(_given_later(terms, k)) for k in chain}
+    step = max(1, min(_ROWS_AT_A_TIME, _ENTRIES // max(1, system.nodes[-1].starts[-1])))
+    total = np.empty(n)
+    for start in range(0, n, step):
+        some = order[start : start + step]
+        total[some] = _variances(moments, levels, _chosen(rows, some), given)
+    return total
 
 
 def _one_level_each(levels: Levels, rows: Loadings) -> FloatArray:
@@ -81,20 +91,20 @@ def explained(levels: Levels, rows: tuple[Loadings, ...], p: int) -> FloatArray:
     return total
 
 
-def _pieces(rows: tuple[Loadings, ...], step: int) -> Iterator[tuple[Loadings, ...]]:
-    for start in range(0, len(rows[0].Z), step):
-        piece = slice(start, start + step)
-        yield tuple(
-            Loadings(
-                r.terms, r.Z[piece], r.codes[piece], None if r.loads is None else r.loads[piece]
-            )
-            for r in rows
-        )
+def _chosen(rows: tuple[Loadings, ...], some: IntArray) -> tuple[Loadings, ...]:
+    return tuple(
+        Loadings(r.terms, r.Z[some], r.codes[some], None if r.loads is None else r.loads[some])
+        for r in rows
+    )
 
 
-def _variances(moments: Moments, levels: Levels, rows: tuple[Loadings, ...]) -> FloatArray:
+def _variances(
+    moments: Moments, levels: Levels, rows: tuple[Loadings, ...], given: dict[int, Sparse]
+) -> FloatArray:
+    """Rows that share levels of the first stage, side by side, share most of the work."""
     terms, coupling = levels.terms, levels.terms.coupling
     system = terms.elimination.system
+    last = system.last
     total: FloatArray = np.zeros(len(rows[0].Z))
     for factor, loadings in zip(levels.factors, rows, strict=True):
         for codes, Z in loadings.memberships():
@@ -106,29 +116,34 @@ def _variances(moments: Moments, levels: Levels, rows: tuple[Loadings, ...]) -> 
         for k, node in enumerate(system.nodes)
         if node.starts[-1]
     }
-    for k in range(system.last if coupling is not None else 1):
+    dense = None
+    if coupling is not None and last in loaded:
+        dense = loaded[last] @ coupling.inverse[last, last]
+    for k, own_part in given.items():
         if k not in loaded:
             continue
         mine = loaded.pop(k)
-        total += _squares(mine, block_diagonal(_given_later(terms, k)))
-        if coupling is not None and coupling.C[k]:
-            D = own(terms.elimination.D, system.nodes[k])
-            m = mine.shape[1] // len(D)
-            moved = mine @ block_diagonal(np.broadcast_to(D[..., None], (*D.shape, m)))
-            for to, part in coupling.C[k].items():
-                loaded[to] = loaded[to] - moved @ part
-    if coupling is not None and system.last in loaded:
-        total += _squares(loaded[system.last], coupling.inverse[system.last, system.last])
-    return total
+        total += _products(mine, mine @ own_part)
+        if coupling is None or not coupling.C[k]:
+            continue
+        D = own(terms.elimination.D, system.nodes[k])
+        moved = mine @ block_diagonal(
+            np.broadcast_to(D[..., None], (*D.shape, mine.shape[1] // len(D)))
+        )
+        for to, part in coupling.C[k].items():
+            loaded[to] = loaded[to] - moved @ part
+            if to == last:
+                used = np.unique(moved.indices)
+                dense -= moved[:, used] @ (part[used] @ coupling.inverse[last, last])
+    return total if dense is None else total + _products(loaded[last], dense)
 
 
-def _squares(rows: Sparse, matrix: Any) -> FloatArray:
-    """``g'A g`` of each row g."""
-    product = rows @ matrix
-    if not isinstance(product, np.ndarray):
-        return np.asarray(rows.multiply(product).sum(axis=1))
+def _products(rows: Sparse, others: Any) -> FloatArray:
+    """The inner product of each row with the same row of a sparse or dense matrix."""
+    if not isinstance(others, np.ndarray):
+        return np.asarray(rows.multiply(others).sum(axis=1))
     entries = rows.tocoo()
-    values = entries.data * product[entries.row, entries.col]
+    values = entries.data * others[entries.row, entries.col]
     return np.asarray(np.bincount(entries.row, values, rows.shape[0]), dtype=np.float64)
 
 

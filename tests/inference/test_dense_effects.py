@@ -199,6 +199,5 @@ def test_predictions_in_several_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("animals with slopes, crossed", "nested and crossed"):
         whole = predict(model(name), std_error=True)["std_error"]
         monkeypatch.setattr(uncertainty, "_ROWS_AT_A_TIME", 40)
-        monkeypatch.setattr(uncertainty, "_ENTRIES", 14 * 40)
         pieces = predict(model(name), std_error=True)["std_error"]
         np.testing.assert_allclose(pieces, whole, rtol=1e-12)
