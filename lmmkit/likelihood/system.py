@@ -250,6 +250,8 @@ def _shifted(block: Any, start: int, width: int) -> Sparse:
 def _check_size(moments: Moments, dense: Node) -> None:
     """Refuse before the first iteration what would end for want of memory."""
     n = dense.starts[-1]
+    if not n:
+        return
     needed = _DENSE_COPIES * 8 * n**2
     present = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > present:
