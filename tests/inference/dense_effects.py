@@ -90,3 +90,23 @@ def effects_at(design: Design, psi: Sequence[Array], sigma2: float) -> DenseEffe
     joint = np.block([[inverse, across.T], [across, covariance + pull @ inverse @ pull.T]])
     ends = np.cumsum([len(b) for b in blocks]).tolist()
     return DenseEffects(Z, G, V, beta, modes, covariance, joint, tuple(ends))
+
+
+def effects_loglik(
+    design: Design, beta: Array | None, psi: Sequence[Array], sigma2: float, *, reml: bool
+) -> float:
+    """The (restricted) log-likelihood, at the best beta where it is None."""
+    from scipy.linalg import block_diag
+
+    Z, X = design_columns(design), design.X
+    G = block_diag(*(prior(t, p) for t, p in zip(design.terms, psi, strict=True)))
+    weights = np.ones(design.n_obs) if design.weights is None else design.weights
+    V = Z @ G @ Z.T + sigma2 * np.diag(1 / weights)
+    y = design.y - (0.0 if design.offset is None else design.offset)
+    VX = np.linalg.solve(V, X)
+    information = X.T @ VX
+    r = y - X @ (np.linalg.solve(information, VX.T @ y) if beta is None else beta)
+    m = len(r) - reml * X.shape[1]
+    total = m * np.log(2 * np.pi) + np.linalg.slogdet(V)[1] + r @ np.linalg.solve(V, r)
+    total += reml * np.linalg.slogdet(information)[1]
+    return float(-0.5 * total)
