@@ -11,7 +11,7 @@ from lmmkit.design import build_design, group
 from lmmkit.design.design import Design
 from lmmkit.design.relation import LevelCovariance
 from lmmkit.design.structure import with_covariance
-from lmmkit.errors import ArgumentError, DataError, UnsupportedModelError
+from lmmkit.errors import ArgumentError, DataError
 from lmmkit.formula.terms import ModelFormula
 from lmmkit.likelihood.hold import hold
 from lmmkit.likelihood.impose import impose
@@ -239,13 +239,13 @@ def fit_design(
         return values
 
     if residual is not None:
-        if constraints:
-            raise UnsupportedModelError(
-                "constraints= beside residual= is not available in this version; hold parameters "
-                "with fixed=, or leave one of them out"
-            )
         structure, objective, optimum = maximize_with_residual(
-            residual_model(design, residual), best, fitted, restricted=bool(reml), fixed=fixed
+            residual_model(design, residual),
+            best,
+            fitted,
+            restricted=bool(reml),
+            fixed=fixed,
+            constraints=constraints,
         )
         return Fit(design, objective, optimum, structure)
     if fixed is not None:

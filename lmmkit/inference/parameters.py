@@ -4,9 +4,8 @@ import numpy as np
 
 from lmmkit.fit import Fit
 from lmmkit.inference.checks import check_fit
+from lmmkit.inference.information import information_of
 from lmmkit.inference.residual_parameters import information_lost
-from lmmkit.inference.surface import coordinates_of
-from lmmkit.likelihood.constraints import relation_row
 from lmmkit.likelihood.reported import Parameter, reported
 from lmmkit.linalg import vech
 from lmmkit.records import FloatArray
@@ -76,22 +75,13 @@ def parameter_covariance(fit: Fit) -> FloatArray:
     that are reported; one at a bound has no standard error.
     """
     check_fit(fit)
-    coordinates = coordinates_of(fit)
-    objective, across = fit.objective.standardized(), coordinates.outward
-    held = np.array([relation_row(c, len(across)) for c in fit.objective.held])
-    held = held.reshape(-1, len(across))
-    if fit.objective.held_sigma2 is not None:
-        held = np.vstack([held, np.eye(len(across))[-1:]])
-    inward = coordinates.inward
-    score = objective.score(coordinates.at)
-    multipliers = np.linalg.lstsq((held @ across).T, inward.T @ score, rcond=None)[0]
-    information = inward.T @ objective.observed_information(coordinates.at) @ inward
-    information -= coordinates.curvature(score, -multipliers @ held)
-    information -= inward.T @ information_lost(fit, coordinates.at) @ inward
-    unknown = np.diagonal(information) < _NOTHING * objective.degrees_of_freedom
+    found = information_of(fit)
+    coordinates = found.coordinates
+    information = found.matrix - information_lost(fit, coordinates)
+    unknown = np.diagonal(information) < _NOTHING * fit.objective.degrees_of_freedom
     unknown &= coordinates.structured
     information[unknown] = information[:, unknown] = 0.0
-    covariance = _inverse(information, across, held @ across)
+    covariance = _inverse(information, coordinates.outward, found.held)
     without = ~fit.objective.free | coordinates.at_bound
     covariance[without] = np.nan
     covariance[:, without] = np.nan

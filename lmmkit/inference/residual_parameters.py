@@ -1,13 +1,17 @@
 """Estimates of the residual structure's parameters, and what they cost the others in precision."""
 
+from collections.abc import Callable
+
 import numpy as np
 import polars as pl
 
 from lmmkit.fit import Fit
 from lmmkit.inference.checks import check_fit, normal_quantile
-from lmmkit.parameters.natural import NaturalParams
+from lmmkit.inference.information import information_of
+from lmmkit.inference.surface import Coordinates
+from lmmkit.likelihood.objective import Objective
 from lmmkit.records import FloatArray
-from lmmkit.residual.maximize import FLAT, STEP, Place, differences, differentiate, standardized
+from lmmkit.residual.profile import FLAT, STEP, Differences, differences
 
 
 def residual_parameters(fit: Fit, level: float = 0.95) -> pl.DataFrame:
@@ -48,32 +52,42 @@ def residual_parameters(fit: Fit, level: float = 0.95) -> pl.DataFrame:
 
 def standard_errors(fit: Fit) -> FloatArray:
     """Standard errors (k,) of the residual parameters; NaN where they are not identified."""
-    residual = fit.residual
-    assert residual is not None, "there are parameters of a residual structure"
-    place = Place(fit.objective, fit.optimum, residual.theta)
-    information = -differentiate(residual.objective, place).hessian
-    values, vectors = np.linalg.eigh(information)
+    found = information_of(fit)
+    local = _differences(fit, found.coordinates)
+    tangent = np.linalg.qr(found.held.T, mode="complete")[0][:, len(found.held) :]
+    across = local.across @ tangent
+    rest = np.linalg.pinv(tangent.T @ found.matrix @ tangent, rcond=1e-12, hermitian=True)
+    values, vectors = np.linalg.eigh(-local.hessian - across @ rest @ across.T)
     known = values > FLAT
-    across = _jacobian(fit) @ vectors
-    errors: FloatArray = np.sqrt((across[:, known] ** 2 / values[known]).sum(axis=1))
-    unknown = np.linalg.norm(across[:, ~known], axis=1) > 1e-4 * np.linalg.norm(across, axis=1)
+    loadings = _jacobian(fit) @ vectors
+    errors: FloatArray = np.sqrt((loadings[:, known] ** 2 / values[known]).sum(axis=1))
+    unknown = np.linalg.norm(loadings[:, ~known], axis=1) > 1e-4 * np.linalg.norm(loadings, axis=1)
     return np.where(unknown | (errors == 0.0), np.nan, errors)
 
 
-def information_lost(fit: Fit, at: NaturalParams) -> FloatArray:
+def information_lost(fit: Fit, coordinates: Coordinates) -> FloatArray:
     """What not knowing the residual parameters takes from the information of the others, (n, n).
 
-    ``I_nt I_tt^-1 I_tn`` for n the packed natural parameters ``at``, in standard coordinates.
+    ``I_ut I_tt^-1 I_tu`` for the coordinates u.
     """
-    residual = fit.residual
-    if residual is None:
-        n = len(at.pack())
-        return np.zeros((n, n))
-    here = fit.objective.standardized()
-    local = differences(standardized(residual.objective), here, residual.theta, at)
+    if fit.residual is None:
+        return np.zeros((coordinates.inward.shape[1],) * 2)
+    local = _differences(fit, coordinates)
     inverse = np.linalg.pinv(-local.hessian, rcond=1e-10, hermitian=True)
     lost: FloatArray = local.across.T @ inverse @ local.across
     return lost
+
+
+def _differences(fit: Fit, coordinates: Coordinates) -> Differences:
+    """Derivatives of the log-likelihood by theta, and by theta and the coordinates."""
+    residual = fit.residual
+    assert residual is not None, "there are parameters of a residual structure"
+
+    def measure(objective: Objective) -> tuple[float, Callable[[], FloatArray]]:
+        standard, at = objective.standardized(), coordinates.at
+        return float(standard.loglik(at)), lambda: standard.score(at) @ coordinates.inward
+
+    return differences(residual.objective, fit.objective, residual.theta, measure)
 
 
 def _jacobian(fit: Fit) -> FloatArray:

@@ -1,14 +1,16 @@
 """A fitted residual structure, and the search for it."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
 import numpy as np
 
 from lmmkit.likelihood.hold import hold
+from lmmkit.likelihood.impose import impose
 from lmmkit.likelihood.objective import Objective
+from lmmkit.likelihood.relations import LinearConstraint, relate
 from lmmkit.optimize.run import Optimum
 from lmmkit.optimize.step import Status
 from lmmkit.parameters.square_root import SquareRootParams
@@ -33,12 +35,14 @@ class FittedResidual:
         Whether the fit is by REML.
     fixed : tuple of (name, value)
         Parameters that are held, see :func:`hold`.
+    constraints : tuple of LinearConstraint
     """
 
     model: ResidualModel = attrs.field(validator=attrs.validators.instance_of(ResidualModel))
     theta: FloatArray = float_array(1)
     restricted: bool
     fixed: tuple[tuple[Any, Any], ...] = ()
+    constraints: tuple[LinearConstraint, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -53,11 +57,13 @@ class FittedResidual:
     def objective(self, theta: FloatArray) -> Objective | None:
         """The log-likelihood at theta; None where R is not positive definite."""
         found = self.model.objective(theta, restricted=self.restricted)
-        return (
-            found
-            if found is None or not self.fixed
-            else hold(found, self.model.design, dict(self.fixed))
-        )
+        if found is None:
+            return None
+        design = self.model.design
+        found = impose(found, design)
+        if self.fixed:
+            found = hold(found, design, dict(self.fixed))
+        return relate(found, design, self.constraints)
 
 
 def maximize_with_residual(
@@ -67,6 +73,7 @@ def maximize_with_residual(
     *,
     restricted: bool,
     fixed: Mapping[Any, Any] | None = None,
+    constraints: Sequence[LinearConstraint] = (),
 ) -> tuple[FittedResidual, Objective, Optimum]:
     """Maximize over all parameters.
 
@@ -83,10 +90,12 @@ def maximize_with_residual(
     restricted : bool
     fixed : mapping, optional
         Parameters held, see :func:`hold`.
+    constraints : sequence of LinearConstraint
+        Relations of covariance parameters.
     """
     starts = model.starts()
     held = () if fixed is None else tuple(copy.deepcopy(dict(fixed)).items())
-    current = FittedResidual(model, starts[0], restricted, held)
+    current = FittedResidual(model, starts[0], restricted, held, tuple(constraints))
     if not model.residual.uses_fitted:
         return _search(current, inner, starts)
     first = current.objective(starts[0])

@@ -1,0 +1,150 @@
+"""The profile f of the log-likelihood over the residual parameters, and its derivatives.
+
+``f(theta) = max l(x, theta)`` over the packed factors x, with beta and sigma2 profiled out. At the
+inner maximum the derivative of f is that of l with x fixed, and the Hessian is the Schur complement
+of that of l. Derivatives by x are exact, those by theta are central differences of the exact
+log-likelihood and of its exact score.
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import numpy as np
+
+from lmmkit.likelihood.objective import Objective
+from lmmkit.optimize.evaluate import differentiate as score_at
+from lmmkit.optimize.evaluate import evaluate, observed_hessian, pack
+from lmmkit.optimize.run import Optimum
+from lmmkit.parameters.square_root import SquareRootParams
+from lmmkit.records import FloatArray, computed_array, evolve, record
+
+STEP = 1e-3
+FLAT = 1e-3
+_REFIT = 1e-2
+
+ObjectiveAt: TypeAlias = Callable[[FloatArray], Objective | None]
+Measured: TypeAlias = tuple[float, Callable[[], FloatArray]]
+Inner: TypeAlias = Callable[[Objective, SquareRootParams | None], Optimum]
+
+
+@record
+class Place:
+    """The inner maximum at one theta."""
+
+    objective: Objective
+    optimum: Optimum
+    theta: FloatArray = computed_array()
+
+
+@record
+class Differences:
+    """Gradient (k,) and Hessian (k, k) of l by theta; mixed derivatives (k, n) with the rest."""
+
+    gradient: FloatArray = computed_array()
+    hessian: FloatArray = computed_array()
+    across: FloatArray = computed_array()
+
+
+@record
+class Curvature:
+    """Gradient (k,) and Hessian (k, k) of the profile f."""
+
+    gradient: FloatArray = computed_array()
+    hessian: FloatArray = computed_array()
+
+
+def locate(at: ObjectiveAt, inner: Inner, theta: FloatArray, warm: Optimum | None) -> Place | None:
+    """The inner maximum at theta, from that of a place nearby; None where there is none."""
+    objective = at(theta)
+    if objective is None:
+        return None
+    singular = warm is not None and warm.certificate.singular
+    start = None if warm is None or singular else evolve(warm.params, beta=None)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        try:
+            optimum = inner(objective, start)
+        except np.linalg.LinAlgError:  # a trial so far out that nothing else can be estimated
+            return None
+    return Place(objective, optimum, theta) if np.isfinite(optimum.loglik) else None
+
+
+def differentiate(at: ObjectiveAt, inner: Inner, place: Place) -> Curvature:
+    """Derivatives of the profile at an inner maximum."""
+    if not place.objective.held:
+        return _by_evaluations(at, place)
+    gradient, columns = _gradient_held(at, place), []
+    for step in _REFIT * np.eye(len(place.theta)):
+        sides = [locate(at, inner, place.theta + s * step, place.optimum) for s in (1.0, -1.0)]
+        ahead, behind = (
+            np.full_like(gradient, np.nan) if side is None else _gradient_held(at, side)
+            for side in sides
+        )
+        columns.append((ahead - behind) / (2.0 * _REFIT))
+    hessian = np.reshape(columns, (len(gradient),) * 2)
+    return Curvature(gradient, 0.5 * (hessian + hessian.T))
+
+
+def _gradient_held(at: ObjectiveAt, place: Place) -> FloatArray:
+    """The gradient where natural parameters are held: these stay, and not the relative ones."""
+    natural = place.optimum.natural
+    sides = [
+        [at(place.theta + sign * step) for step in STEP * np.eye(len(place.theta))]
+        for sign in (1.0, -1.0)
+    ]
+    plus, minus = (
+        np.array([np.nan if each is None else float(each.loglik(natural)) for each in side])
+        for side in sides
+    )
+    return np.asarray((plus - minus) / (2.0 * STEP))
+
+
+def _by_evaluations(at: ObjectiveAt, place: Place) -> Curvature:
+    """By 2 k + k (k - 1) evaluations."""
+    here, params = place.objective.standardized(), place.optimum.params
+    factors = place.objective.moments.basis.standard_factors(params.factor)
+    x = pack(evolve(params, factor=factors, beta=None))
+
+    def measure(objective: Objective) -> Measured:
+        standard = objective.standardized()
+        value = evaluate(standard, x)
+        return value.loglik, lambda: score_at(standard, value).score
+
+    local = differences(at, place.objective, place.theta, measure)
+    if not len(x):
+        return Curvature(local.gradient, local.hessian)
+    score = score_at(here, evaluate(here, x))
+    inner = observed_hessian(here, score)
+    inverse = np.linalg.pinv(inner, rcond=1e-10, hermitian=True)
+    return Curvature(local.gradient, local.hessian - local.across @ inverse @ local.across.T)
+
+
+def differences(
+    at: ObjectiveAt, here: Objective, theta: FloatArray, measure: Callable[[Objective], Measured]
+) -> Differences:
+    """Derivatives by theta, the rest held; NaN where some R is not positive definite.
+
+    ``measure`` gives the log-likelihood at the rest, and a function that gives the score by it.
+    """
+    k = len(theta)
+    steps = STEP * np.eye(k)
+
+    def measured(shift: FloatArray) -> Measured:
+        objective = at(theta + shift)
+        return (np.nan, lambda: np.full(n, np.nan)) if objective is None else measure(objective)
+
+    centre, score = measure(here)
+    n = len(score())
+    ahead, behind = ([measured(sign * step) for step in steps] for sign in (1.0, -1.0))
+    plus, minus = (np.array([value for value, _ in side]) for side in (ahead, behind))
+    hessian = np.diag(plus - 2.0 * centre + minus)
+    for i in range(k):
+        for j in range(i):
+            both = measured(steps[i] + steps[j])[0] + measured(-steps[i] - steps[j])[0]
+            mixed = both - plus[i] - minus[i] - plus[j] - minus[j] + 2.0 * centre
+            hessian[i, j] = hessian[j, i] = 0.5 * mixed
+    changes = [a() - b() for (_, a), (_, b) in zip(ahead, behind, strict=True)]
+    return Differences(
+        gradient=(plus - minus) / (2.0 * STEP),
+        hessian=hessian / STEP**2,
+        across=np.reshape(changes, (k, n)) / (2.0 * STEP),
+    )
