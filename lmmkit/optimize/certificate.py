@@ -9,6 +9,7 @@ from lmmkit.records import FloatArray, record
 
 _SCORE_BELOW = 1e-4
 _FLAT = 1e-6
+_CLEAR = 1e-2
 _ZERO = 1e-7
 _NEARLY_ZERO = 1e-4
 _NO_INFORMATION = 1e-8
@@ -56,8 +57,7 @@ def certify(objective: Objective, score: Score, status: Status) -> Certificate:
     floor = _NO_INFORMATION * objective.degrees_of_freedom
     scale = np.maximum(np.diagonal(information), floor)
     root = np.sqrt(scale)
-    curvature = -observed_hessian(objective, score) / np.outer(root, root)
-    inertia = count_signs(np.linalg.eigvalsh(curvature), _FLAT)
+    inertia = count_signs(_curvatures(objective, score, np.outer(root, root)), _FLAT)
     distance = _distance(information, score.score, root if objective.structures else None)
     if distance > _SCORE_BELOW and status is Status.CONVERGED:
         status = Status.STALLED
@@ -66,6 +66,18 @@ def certify(objective: Objective, score: Score, status: Status) -> Certificate:
     if status is Status.CONVERGED and inertia[2]:
         status = Status.SADDLE
     return Certificate(status, status is Status.CONVERGED, distance, inertia, singular)
+
+
+def _curvatures(objective: Objective, score: Score, scale: FloatArray) -> FloatArray:
+    """Eigenvalues of minus the scaled Hessian.
+
+    Those of a place nearby do, where none of them is so small that its sign could differ.
+    """
+    if score.near is not None:
+        values: FloatArray = np.linalg.eigvalsh(score.near / scale)
+        if (values > _CLEAR).all():
+            return values
+    return np.asarray(np.linalg.eigvalsh(-observed_hessian(objective, score) / scale))
 
 
 def _distance(information: FloatArray, score: FloatArray, unit: FloatArray | None) -> float:

@@ -61,6 +61,8 @@ class Score:
         ``d loglik / dT = -G T``, lower triangles; by theta for a structure.
     slopes : tuple
         See :func:`~lmmkit.optimize.coordinates.slopes_at`.
+    near : ndarray (n, n) or None
+        Minus the Hessian at a place within a thousandth of a standard error, where one is known.
     """
 
     value: Value
@@ -68,6 +70,7 @@ class Score:
     G: tuple[FloatArray, ...]
     score: FloatArray = computed_array()
     slopes: Slopes = ()
+    near: FloatArray | None = None
 
 
 def evaluate(objective: Objective, x: FloatArray) -> Value:

@@ -12,17 +12,19 @@ from lmmkit.optimize.directions import BetaFormula, Slope
 from lmmkit.optimize.evaluate import (
     CONVERGED_BELOW,
     Score,
+    observed_hessian,
     unpack,
     usable_start,
 )
 from lmmkit.optimize.line_search import LineSearch, armijo, fixed, strong_wolfe
-from lmmkit.optimize.metrics import Metric, euclidean
+from lmmkit.optimize.metrics import Metric, euclidean, newton, positive_or_fisher
 from lmmkit.optimize.step import Report, Status, Step
 from lmmkit.parameters.square_root import SquareRootParams
-from lmmkit.records import FloatArray, optional_float_array, record
+from lmmkit.records import FloatArray, evolve, optional_float_array, record
 
 _ROUNDING = 1e-14
 _RESTART = 3
+_NEAR = 1e-3
 _IDLE = 10
 _FACTORIES: tuple[Any, ...] = (armijo, fixed, strong_wolfe)
 
@@ -83,7 +85,11 @@ def gradient_step(
         objective: Objective, params: SquareRootParams, state: GradientState
     ) -> tuple[SquareRootParams, GradientState, Report]:
         score = state.score
-        matrix = metric(objective, score)
+        observed = -observed_hessian(objective, score) if metric is newton else None
+        if observed is None:
+            matrix = metric(objective, score)
+        else:
+            matrix = positive_or_fisher(observed, objective, score)
         ascent = np.linalg.solve(matrix, score.score)
         norm = _norm(score.score, ascent)
         if norm <= CONVERGED_BELOW:
@@ -95,7 +101,8 @@ def gradient_step(
             move = line_search(objective, score, direction)
         if move.score is None:
             return params, state, _report(score, Status.STALLED, norm)
-        after = GradientState(move.score, state.count + 1, 0, score.score, ascent, direction)
+        moved = move.score if norm > _NEAR else evolve(move.score, near=observed)
+        after = GradientState(moved, state.count + 1, 0, score.score, ascent, direction)
         status = Status.FINISHED if after.count == iterations else Status.RUNNING
         before, gain = norm, move.score.value.loglik - score.value.loglik
         norm = _norm(move.score.score, np.linalg.solve(matrix, move.score.score))
@@ -105,7 +112,7 @@ def gradient_step(
             idle = state.idle + 1
             if idle == _IDLE or (norm >= before and direction is ascent):
                 status = Status.STALLED
-            after = GradientState(move.score, after.count, idle)
+            after = GradientState(moved, after.count, idle)
         report = _report(move.score, status, norm, move.length)
         return unpack(objective, move.score.value.x), after, report
 

@@ -28,7 +28,11 @@ def fisher(objective: Objective, score: Score) -> FloatArray:
 
 def newton(objective: Objective, score: Score) -> FloatArray:
     """Minus the Hessian where that is positive definite, the expected information elsewhere."""
-    observed = -observed_hessian(objective, score)
+    return positive_or_fisher(-observed_hessian(objective, score), objective, score)
+
+
+def positive_or_fisher(observed: FloatArray, objective: Objective, score: Score) -> FloatArray:
+    """``observed`` where it is positive definite, the expected information elsewhere."""
     smallest = np.linalg.eigvalsh(observed)[:1]
     positive = smallest.size == 0 or smallest[0] > _RIDGE * np.abs(observed).max()
     return observed if positive else fisher(objective, score)
