@@ -20,7 +20,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lmmkit import datasets
-from lmmkit.design.design import Design
+from lmmkit.design.design import Design, RandomTerm
 from tests.dense_oracle import DenseModel, DenseTerm
 from tests.translate import effect_names, group_name, level_labels, python_formula, python_name
 
@@ -225,7 +225,18 @@ def dense_model(design: Design) -> DenseModel:
     return DenseModel(
         y=design.y,
         X=design.X,
-        terms=tuple(DenseTerm(term.Z, term.codes) for term in design.terms),
+        terms=tuple(_dense_term(term) for term in design.terms),
         weights=design.weights,
         offset=0.0 if design.offset is None else design.offset,
     )
+
+
+def _dense_term(term: RandomTerm) -> DenseTerm:
+    if term.loads is None and term.relation is None:
+        return DenseTerm(term.Z, term.codes)
+    n, m = len(term.Z), len(term.levels)
+    loadings = np.zeros((n, m))
+    loads = np.ones((n, 1)) if term.loads is None else term.loads
+    np.add.at(loadings, (np.arange(n)[:, None], term.codes.reshape(loads.shape)), loads)
+    root = np.eye(m) if term.relation is None else term.relation.root
+    return DenseTerm(term.Z, term.codes, loadings, root @ root.T)
