@@ -91,7 +91,7 @@ def ratings(rows: int, users: int, items: int) -> pl.DataFrame:
 
 
 def nested(rows: int) -> pl.DataFrame:
-    """Simulated growth: ten rows a pupil ``c``, five pupils a class ``b``, five to a school ``a``."""
+    """Simulated growth, ten rows a pupil ``c``; classes ``b`` of five pupils, five in ``a``."""
     rng = np.random.default_rng(1)
     c = np.arange(rows) // 10
     b = c // 5
@@ -174,7 +174,7 @@ CASES = (
     Case(
         "insteval",
         "InstEval, three crossed intercepts",
-        lambda: pl.read_parquet(_INSTEVAL).with_columns(pl.col("service", "y").cast(pl.Float64)),
+        lambda: pl.read_parquet(_INSTEVAL).cast({"y": pl.Float64, "service": pl.Int64}),
         fixed="service",
         terms=(("1", "s"), ("1", "d"), ("1", "dept:service")),
     ),
