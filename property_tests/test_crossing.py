@@ -167,7 +167,8 @@ def test_moments_of_single_blocks_add_up(case: tuple[Design, Place], restricted:
     blocks = group(design)
     whole = cross_products(blocks)
     parts = [cross_products(block, whole.basis) for block in blocks]
-    together = sum(parts, empty_moments(whole.sizes, whole.basis))
+    shared = tuple(factor.terms for factor in whole.factors)
+    together = sum(parts, empty_moments(whole.sizes, whole.basis, shared))
     expected = values(CRITERIA[restricted](whole), natural(place))
     found = values(CRITERIA[restricted](together), natural(place))
     for method, one, other in zip(METHODS, expected, found, strict=True):
