@@ -7,7 +7,7 @@ import polars as pl
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lmmkit.design import Design, RandomTerm, level_covariance
+from lmmkit.design import Design, LevelCovariance, RandomTerm, level_covariance
 from lmmkit.records import evolve
 
 Codes = NDArray[np.int32]
@@ -71,7 +71,7 @@ def crossed_designs(
     on += draw(st.lists(st.sampled_from(on), max_size=most_terms - len(on)))
     on = draw(st.permutations(on))
     columns = np.column_stack([np.ones(n), rng.normal(size=(n, 5))])
-    p = draw(st.integers(0, 3))
+    p = draw(st.integers(1, 3))
     terms, start = [], dict.fromkeys(on, 0)
     empty = draw(st.booleans())
     for at in on:
@@ -104,30 +104,40 @@ def crossed_designs(
 
 @st.composite
 def tied_designs(draw: st.DrawFn) -> Design:
-    """As :func:`crossed_designs`, with relations and multiple memberships in some of the terms."""
+    """As :func:`crossed_designs`, with relations and multiple memberships of some factors."""
     design = draw(crossed_designs(rows=(12, 24), most_factors=2, most_terms=3))
     rng = np.random.default_rng(draw(st.integers(0, 2**16)))
-    kinds = ["plain", "relation", "memberships", "both"]
-    chosen = draw(st.lists(st.sampled_from(kinds), min_size=4, max_size=4).filter(any_tied))
-    terms = []
-    for term, kind in zip(design.terms, chosen, strict=False):
-        m, n = len(term.levels), design.n_obs
+    changed = {}
+    for k, name in enumerate(dict.fromkeys(term.group for term in design.terms)):
+        first = next(term for term in design.terms if term.group == name)
+        kind = draw(st.sampled_from(["relation", "memberships", "both", "plain"][: 4 - (k == 0)]))
+        term = first
         if kind in ("relation", "both"):
-            root = rng.normal(size=(m, draw(st.integers(1, m))))  # singular now and then
-            if draw(st.booleans()):
-                root[: m // 2, root.shape[1] // 2 :] = 0.0
-            relation = level_covariance(root @ root.T + 0.0, term.levels)
-            term = evolve(term, relation=relation)
+            term = evolve(term, relation=_relation(rng, term, draw(st.booleans())))
         if kind in ("memberships", "both"):
-            r = draw(st.integers(1, 3))
-            codes = np.column_stack([term.codes, rng.integers(0, m, (n, r))]).astype(np.int32)
-            loads = rng.normal(size=codes.shape) * rng.integers(0, 2, codes.shape)
-            codes = np.where(loads == 0.0, codes[:, :1], codes).astype(np.int32)
+            codes, loads = _memberships(rng, term, draw(st.integers(1, 3)))
             term = evolve(term, codes=codes, loads=loads)
-        terms.append(term)
-    return evolve(design, terms=(*terms, *design.terms[len(terms) :]))
+        changed[name] = {"codes": term.codes, "loads": term.loads, "relation": term.relation}
+    return evolve(design, terms=tuple(evolve(t, **changed[t.group]) for t in design.terms))
 
 
-def any_tied(kinds: list[str]) -> bool:
-    """Whether the first term, which every design has, is no plain one."""
-    return kinds[0] != "plain"
+def _relation(rng: np.random.Generator, term: RandomTerm, apart: bool) -> LevelCovariance:
+    """A covariance between levels, singular now and then, perhaps zero between two parts."""
+    m = len(term.levels)
+    root = rng.normal(size=(m, int(rng.integers(1, m + 1))))
+    if apart:
+        root[: m // 2, root.shape[1] // 2 :] = 0.0
+        root[m // 2 :, : root.shape[1] // 2] = 0.0
+    root[np.arange(m), np.arange(m) % root.shape[1]] += 0.1
+    return level_covariance(root @ root.T, term.levels)
+
+
+def _memberships(
+    rng: np.random.Generator, term: RandomTerm, more: int
+) -> tuple[Codes, NDArray[np.float64]]:
+    """Further memberships of each row, of any sign; a load of zero pads."""
+    n, m = len(term.codes), len(term.levels)
+    codes = np.column_stack([term.codes, rng.integers(0, m, (n, more))])
+    loads = rng.normal(size=codes.shape) * rng.integers(0, 2, codes.shape)
+    loads[:, 0] = rng.uniform(0.2, 1.0, n)
+    return np.where(loads == 0.0, codes[:, :1], codes).astype(np.int32), loads
