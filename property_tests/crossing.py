@@ -37,6 +37,12 @@ def compact(codes: NDArray[np.integer]) -> Codes:
     return found
 
 
+def same_partition(a: Codes, b: Codes) -> bool:
+    """Whether two factors differ in the names of their levels alone."""
+    both = len(np.unique(np.column_stack([a, b]), axis=0))
+    return bool(both == len(np.unique(a)) == len(np.unique(b)))
+
+
 @st.composite
 def factors(draw: st.DrawFn, n: int, most: int, patterns: tuple[str, ...]) -> tuple[Codes, ...]:
     """Up to ``most`` factors; perhaps the rows fall in two parts that share no level."""
@@ -45,7 +51,9 @@ def factors(draw: st.DrawFn, n: int, most: int, patterns: tuple[str, ...]) -> tu
     made = [rng.integers(0, draw(st.integers(3, 6)), n).astype(np.int32)]
     for _ in range(draw(st.integers(1, most - 1))):
         before = draw(st.sampled_from(made))
-        made.append(compact(PATTERNS[draw(st.sampled_from(patterns))](rng, n, before)))
+        new = compact(PATTERNS[draw(st.sampled_from(patterns))](rng, n, before))
+        if "the same again" in patterns or not any(same_partition(new, old) for old in made):
+            made.append(new)
     split = [compact(codes + parts * (codes.max() + 1)) for codes in made]
     return tuple(rng.permutation(codes.max() + 1).astype(np.int32)[codes] for codes in split)
 
