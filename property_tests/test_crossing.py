@@ -15,8 +15,9 @@ from lmmkit.likelihood import Objective, ml, reml
 from lmmkit.moments import cross_products, empty_moments
 from lmmkit.parameters import NaturalParams
 from lmmkit.records import FloatArray, evolve
+from lmmkit.testing.strategies import factors
 from property_tests.crossing import crossed_designs, tied_designs
-from property_tests.strategies import factors, relabelled, with_rows
+from property_tests.strategies import relabelled, with_rows
 from tests.dense_oracle import dense_loglik, expected_information, gls
 from tests.helpers import dense_model
 from tests.likelihood.cases import Place
