@@ -157,8 +157,10 @@ def test_moments_of_any_split_add_up(
         for moments in (reduce(add, parts), reduce(lambda a, b: b + a, parts)):
             assert moments.n_obs == design.n_obs
             found = values(CRITERIA[restricted](moments), natural(place))
+            # a piece of one row has a basis of its own that costs digits
+            tolerance = 1e-8 if basis is not None else 1e-6
             for method, one, other in zip(METHODS, expected, found, strict=True):
-                close(other, one, 1e-8, method)
+                close(other, one, tolerance, method)
 
 
 @EXAMPLES

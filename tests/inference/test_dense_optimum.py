@@ -54,7 +54,7 @@ def test_no_covariances_nearby_are_better(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["crossed", "crossed with slopes, weighted", "nested", "memberships", "animals"]
+    "name", ["crossed", "crossed with slopes, weighted", "memberships", "animals"]
 )
 def test_the_covariance_of_the_estimates(name: str) -> None:
     """The inverse of minus the Hessian of the dense log-likelihood."""
