@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from lmmkit.fit import Fit
-from lmmkit.inference import parameter_covariance, profile
-from tests.dense_oracle import Array, dense_loglik, numeric_hessian, profiled_loglik
+from lmmkit.inference import profile
+from tests.dense_oracle import Array, profiled_loglik
 from tests.helpers import dense_model
 from tests.inference.models import model
 
@@ -24,19 +24,6 @@ FREE = (
 EVERY = pytest.mark.parametrize("name", FREE)
 
 
-def matrices(packed: Array, sizes: list[int]) -> list[Array]:
-    """Symmetric matrices from their lower triangles, row by row."""
-    found: list[Array] = []
-    start = 0
-    for q in sizes:
-        lower = np.zeros((q, q))
-        end = start + q * (q + 1) // 2
-        lower[np.tril_indices(q)] = packed[start:end]
-        found.append(lower + np.tril(lower, -1).T)
-        start = end
-    return found
-
-
 @EVERY
 def test_no_covariances_nearby_are_better(name: str) -> None:
     result = model(name)
@@ -51,27 +38,6 @@ def test_no_covariances_nearby_are_better(name: str) -> None:
             assert profiled_loglik(dense, near, sigma2, reml=result.reml) < best
             compared += 1
     assert compared >= 10
-
-
-@pytest.mark.parametrize(
-    "name", ["crossed", "crossed with slopes, weighted", "memberships", "animals"]
-)
-def test_the_covariance_of_the_estimates(name: str) -> None:
-    """The inverse of minus the Hessian of the dense log-likelihood."""
-    result = model(name)
-    assert result.certificate.singular == ()
-    dense = dense_model(result.design)
-    p, sizes = dense.X.shape[1], [term.q for term in result.design.terms]
-
-    def loglik(packed: Array) -> float:
-        psi = matrices(packed[p:-1], sizes)
-        return dense_loglik(dense, packed[:p], psi, packed[-1], reml=result.reml)
-
-    at = result.natural.pack()
-    step = np.maximum(np.abs(at), 1e-2 * at[-1]) / 50
-    expected = np.linalg.inv(-numeric_hessian(loglik, at, step))
-    scale = np.sqrt(np.outer(np.diag(expected), np.diag(expected)))
-    np.testing.assert_allclose(parameter_covariance(result) / scale, expected / scale, atol=1e-5)
 
 
 def constrained(result: Fit, k: int, value: float) -> float:
