@@ -50,11 +50,24 @@ def with_rows(design: Design, rows: NDArray[np.intp]) -> Design:
         design,
         y=design.y[..., rows],
         X=design.X[rows],
-        terms=tuple(evolve(t, Z=t.Z[rows], codes=t.codes[rows]) for t in design.terms),
+        terms=tuple(
+            evolve(t, Z=t.Z[rows], codes=t.codes[rows], loads=optional(t.loads))
+            for t in design.terms
+        ),
         rows=design.rows[rows],
         weights=optional(design.weights),
         offset=optional(design.offset),
     )
+
+
+def relabelled(design: Design, seed: int) -> Design:
+    """The same design, the levels of every factor in another order."""
+    names = {
+        term.group: np.random.default_rng(seed).permutation(len(term.levels)).astype(np.int32)
+        for term in design.terms
+    }
+    terms = tuple(evolve(t, codes=names[t.group][t.codes]) for t in design.terms)
+    return evolve(design, terms=terms)
 
 
 def map_columns(design: Design, change: Callable[[FloatArray], FloatArray]) -> Design:

@@ -3,7 +3,8 @@
 A model is rows ``y = offset + X beta + sum_k Z_k b_k[code_k] + eps`` with ``b_k[level]`` from
 ``N(0, psi_k)`` and ``eps`` from ``N(0, sigma2 / weights)``. Hence ``Var(y) = V``, with
 ``V = sigma2 diag(1 / weights) + sum_k H_k``, where ``H_k[i, j] = z_i' psi_k z_j`` for two rows of
-one level and 0 otherwise.
+one level and 0 otherwise. Where rows load on several levels, with weights ``L (N, m)``, and levels
+are correlated, ``Cov(b) = K (x) psi``, ``z_i' psi_k z_j`` is multiplied by ``(L K L')[i, j]``.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,12 +17,27 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[np.floating[Any]]
 
 
+def _one_level_a_row(term: "DenseTerm") -> Array:
+    loadings: Array = np.eye(int(term.codes.max()) + 1)[term.codes]
+    return loadings
+
+
+def _independent_levels(term: "DenseTerm") -> Array:
+    return np.eye(term.loadings.shape[1])
+
+
 @attrs.frozen(eq=False)
 class DenseTerm:
-    """Columns ``Z (N, q)`` and level codes ``(N,)`` of one random term."""
+    """Columns ``Z (N, q)`` and level codes ``(N,)`` of one random term.
+
+    ``loadings (N, m)`` are a row's weights on the levels, by default 1 on its own; ``between (m,
+    m)`` is the covariance between levels, by default the identity.
+    """
 
     Z: Array
     codes: NDArray[np.integer]
+    loadings: Array = attrs.field(default=attrs.Factory(_one_level_a_row, takes_self=True))
+    between: Array = attrs.field(default=attrs.Factory(_independent_levels, takes_self=True))
 
 
 @attrs.frozen(eq=False)
@@ -36,9 +52,9 @@ class DenseModel:
 
 
 def spread(term: DenseTerm, matrix: ArrayLike) -> Array:
-    """``Z matrix Z'`` between rows of one level, 0 elsewhere: what ``matrix`` adds to V."""
-    same_level = term.codes[:, None] == term.codes[None, :]
-    return np.where(same_level, term.Z @ np.asarray(matrix) @ term.Z.T, 0.0)
+    """``Z matrix Z'`` by ``L K L'``, 1 within a level and 0 outside: what ``matrix`` adds to V."""
+    by_level = term.loadings @ term.between @ term.loadings.T
+    return np.asarray(by_level * (term.Z @ np.asarray(matrix) @ term.Z.T))
 
 
 def residual_direction(model: DenseModel) -> Array:
@@ -99,10 +115,11 @@ def conditional_modes(
     result = []
     for term, matrix in zip(model.terms, psi, strict=True):
         modes, covariances = [], []
-        for level in range(int(term.codes.max()) + 1):
-            C = np.asarray(matrix) @ np.where(term.codes[:, None] == level, term.Z, 0.0).T
+        with_rows = term.between @ term.loadings.T
+        for with_level, own in zip(with_rows, np.diag(term.between), strict=True):
+            C = np.asarray(matrix) @ (with_level[:, None] * term.Z).T
             modes.append(C @ np.linalg.solve(V, r))
-            covariances.append(matrix - C @ np.linalg.solve(V, C.T))
+            covariances.append(own * matrix - C @ np.linalg.solve(V, C.T))
         result.append((np.array(modes), np.array(covariances)))
     return tuple(result)
 

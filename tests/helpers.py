@@ -1,27 +1,31 @@
 """The reference fits by lme4 as typed records in lmmkit's words, and the tables they were made on.
 
-``reference_cases()`` gives every case, ``reference_case("sleep_rs")`` one, ``dense_model(design)``
-hands a design to the oracle. Arrays follow the order of lme4's own output; names are translated to
-those that formulaic gives the same columns.
+``reference_cases()`` gives every case, ``reference_case("sleep_rs")`` one, ``case_params()`` those
+that a test runs on, ``dense_model(design)`` hands a design to the oracle. Random terms follow the
+order of lme4's own output; names of columns are translated to those that formulaic gives them, and
+``cask:batch`` with its levels ``a:A`` to the ``batch:cask`` of the formula.
 """
 
 import functools
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import attrs
 import numpy as np
 import polars as pl
+import pytest
 from numpy.typing import NDArray
 
 from lmmkit import datasets
-from lmmkit.design.design import Design
+from lmmkit.design.design import Design, RandomTerm
 from tests.dense_oracle import DenseModel, DenseTerm
+from tests.translate import effect_names, group_name, level_labels, python_formula, python_name
 
 REFERENCE = Path(__file__).parent / "reference"
+_MANY_ROWS = 10_000
 
 
 @attrs.frozen(eq=False)
@@ -82,13 +86,23 @@ class ReferenceCase:
     singular: bool
     fitted_head: NDArray[np.float64]
     rss_conditional: float
-    modes: Modes | None
+    modes: tuple[Modes, ...]
     profile_intervals: tuple[ProfileInterval, ...]
     other: Mapping[str, Any]
+
+    @property
+    def large(self) -> bool:
+        """Whether the case has so many rows that only slow tests fit it."""
+        return self.n_obs > _MANY_ROWS
 
     def frame(self) -> pl.DataFrame:
         """The table that the case was fitted to, its factors as text."""
         return reference_frame(self.table, self.factors)
+
+    def term(self, group: str, names: tuple[str, ...]) -> TermCovariance:
+        """The covariance of the term with these effects of ``group``."""
+        (found,) = (t for t in self.terms if (t.group, t.names) == (group, names))
+        return found
 
     def __str__(self) -> str:
         return self.id
@@ -98,40 +112,30 @@ def reference_frame(table: str, factors: Iterable[str] = ()) -> pl.DataFrame:
     """A table by name, bundled or in ``tests/reference``; columns in ``factors`` become text."""
     if table in datasets.names():
         frame = datasets.load(table)
+    elif (packed := REFERENCE / f"{table}.parquet").exists():
+        frame = pl.read_parquet(packed).with_columns(pl.col(pl.Enum).cast(pl.String))
     else:
         frame = pl.read_csv(REFERENCE / f"{table}.csv")
     return frame.with_columns(pl.col(name).cast(pl.String) for name in factors)
 
 
-def python_formula(formula: str) -> str:
-    """R's formula with formulaic's power: ``I(Days^2)`` becomes ``I(Days**2)``."""
-    return formula.replace("^", "**")
-
-
-def python_name(name: str, frame: pl.DataFrame, *, full_rank: bool = False) -> str:
-    """Formulaic's name of the column that R calls ``name``.
-
-    ``CuCu035`` becomes ``Cu[T.Cu035]``, or ``Cu[Cu035]`` when ``full_rank`` says that the factor
-    is coded without a reference level; ``I(Days^2)`` becomes ``I(Days ** 2)``.
-    """
-    return ":".join(_python_part(part, frame, full_rank) for part in name.split(":"))
-
-
-def _python_part(part: str, frame: pl.DataFrame, full_rank: bool) -> str:
-    if part == "(Intercept)":
-        return "Intercept"
-    for column in frame.columns:
-        level = part.removeprefix(column)
-        if frame[column].dtype == pl.String and level != part and level in frame[column]:
-            return f"{column}[{level}]" if full_rank else f"{column}[T.{level}]"
-    return re.sub(r"\s*\^\s*", " ** ", part)
-
-
 @functools.cache
 def reference_cases() -> tuple[ReferenceCase, ...]:
-    """Every lme4 fit whose random terms share one grouping factor."""
-    content = json.loads((REFERENCE / "single_factor.json").read_text())
-    return tuple(_case(raw) for raw in content["cases"])
+    """Every fit by lme4: those whose random terms share one grouping factor, then the others."""
+    files = ("single_factor", "several_factors")
+    contents = [json.loads((REFERENCE / f"{name}.json").read_text()) for name in files]
+    return tuple(_case(raw) for content in contents for raw in content["cases"])
+
+
+def case_params(
+    wanted: Callable[[ReferenceCase], object] = lambda case: True,
+) -> list[Any]:
+    """Arguments for ``parametrize``: the cases that are ``wanted``, large ones marked slow."""
+    return [
+        pytest.param(case, id=case.id, marks=[pytest.mark.slow] if case.large else [])
+        for case in reference_cases()
+        if wanted(case)
+    ]
 
 
 def reference_case(case_id: str) -> ReferenceCase:
@@ -160,8 +164,8 @@ def _case(raw: dict[str, Any]) -> ReferenceCase:
         theta=np.atleast_1d(raw["theta"]),
         terms=tuple(
             TermCovariance(
-                group=re.sub(r"\.\d+$", "", group),
-                names=_effects(term["names"], frame),
+                group=group_name(group, raw["formula"]),
+                names=effect_names(term["names"], frame),
                 psi=np.atleast_2d(term["values"]),
             )
             for group, term in raw["varcorr"].items()
@@ -179,22 +183,16 @@ def _case(raw: dict[str, Any]) -> ReferenceCase:
     )
 
 
-def _effects(names: str | list[str], frame: pl.DataFrame) -> tuple[str, ...]:
-    listed = [names] if isinstance(names, str) else names
-    full_rank = "(Intercept)" not in listed
-    return tuple(python_name(name, frame, full_rank=full_rank) for name in listed)
-
-
-def _modes(raw: dict[str, Any], frame: pl.DataFrame) -> Modes | None:
-    if "ranef" not in raw:
-        return None
-    ((group, table),) = raw["ranef"].items()
-    return Modes(
-        group=group,
-        levels=tuple(table["levels"]),
-        names=_effects(table["names"], frame),
-        values=np.array(table["values"]),
-        first_covariance=np.atleast_2d(raw["ranef_condvar_first"][group]),
+def _modes(raw: dict[str, Any], frame: pl.DataFrame) -> tuple[Modes, ...]:
+    return tuple(
+        Modes(
+            group=group_name(group, raw["formula"]),
+            levels=level_labels(group, table["levels"], raw["formula"]),
+            names=effect_names(table["names"], frame),
+            values=np.array(table["values"]),
+            first_covariance=np.atleast_2d(raw["ranef_condvar_first"][group]),
+        )
+        for group, table in raw.get("ranef", {}).items()
     )
 
 
@@ -203,19 +201,22 @@ def _intervals(raw: dict[str, Any], frame: pl.DataFrame) -> tuple[ProfileInterva
     if table is None:
         return ()
     return tuple(
-        _interval(name, frame, *(np.nan if end is None else end for end in ends))
+        _interval(name, raw, frame, *(np.nan if end is None else end for end in ends))
         for name, *ends in zip(table["names"], table["lower"], table["upper"], strict=True)
     )
 
 
-def _interval(name: str, frame: pl.DataFrame, lower: float, upper: float) -> ProfileInterval:
+def _interval(
+    name: str, raw: dict[str, Any], frame: pl.DataFrame, lower: float, upper: float
+) -> ProfileInterval:
     if name == "sigma":
         return ProfileInterval("sigma", None, (), lower, upper)
     if match := re.fullmatch(r"sd_(.+)\|(.+)", name):
-        return ProfileInterval("sd", match[2], _effects(match[1], frame), lower, upper)
+        group = group_name(match[2], raw["formula"])
+        return ProfileInterval("sd", group, effect_names(match[1], frame), lower, upper)
     if match := re.fullmatch(r"cor_(.+)\.(\(Intercept\))\|(.+)", name):
-        names = _effects([match[2], match[1]], frame)
-        return ProfileInterval("cor", match[3], names, lower, upper)
+        names = effect_names([match[2], match[1]], frame)
+        return ProfileInterval("cor", group_name(match[3], raw["formula"]), names, lower, upper)
     return ProfileInterval("beta", None, (python_name(name, frame),), lower, upper)
 
 
@@ -224,7 +225,18 @@ def dense_model(design: Design) -> DenseModel:
     return DenseModel(
         y=design.y,
         X=design.X,
-        terms=tuple(DenseTerm(term.Z, term.codes) for term in design.terms),
+        terms=tuple(_dense_term(term) for term in design.terms),
         weights=design.weights,
         offset=0.0 if design.offset is None else design.offset,
     )
+
+
+def _dense_term(term: RandomTerm) -> DenseTerm:
+    if term.loads is None and term.relation is None:
+        return DenseTerm(term.Z, term.codes)
+    n, m = len(term.Z), len(term.levels)
+    loadings = np.zeros((n, m))
+    loads = np.ones((n, 1)) if term.loads is None else term.loads
+    np.add.at(loadings, (np.arange(n)[:, None], term.codes.reshape(loads.shape)), loads)
+    root = np.eye(m) if term.relation is None else term.relation.root
+    return DenseTerm(term.Z, term.codes, loadings, root @ root.T)

@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 import scipy.stats
 
+from lmmkit.design import build_design
 from tests.dense_oracle import (
     Array,
     DenseModel,
@@ -20,7 +21,7 @@ from tests.dense_oracle import (
     spread,
     vech_directions,
 )
-from tests.helpers import reference_case
+from tests.helpers import dense_model, reference_case
 
 
 def simulated(seed: int = 0) -> tuple[DenseModel, list[Array], float]:
@@ -84,10 +85,60 @@ def test_lme4_figures(case_id: str, slope: str | None) -> None:
     np.testing.assert_allclose(cov, case.beta_cov, rtol=1e-7)
     loglik = profiled_loglik(model, psi, case.sigma2, reml=case.reml)
     np.testing.assert_allclose(loglik, case.loglik, rtol=1e-10)
-    if case.modes is not None:
+    for theirs in case.modes:
         ((modes, covariances),) = conditional_modes(model, psi, case.sigma2)
-        np.testing.assert_allclose(modes, case.modes.values, rtol=1e-6, atol=1e-10)
-        np.testing.assert_allclose(covariances[0], case.modes.first_covariance, rtol=1e-6)
+        np.testing.assert_allclose(modes, theirs.values, rtol=1e-6, atol=1e-10)
+        np.testing.assert_allclose(covariances[0], theirs.first_covariance, rtol=1e-6)
+
+
+SEVERAL = ["penicillin", "penicillin_ml", "pastes_nested", "oats", "machines_wm", "pixel"]
+
+
+@pytest.mark.parametrize("case_id", SEVERAL)
+def test_lme4_figures_of_several_factors(case_id: str) -> None:
+    case = reference_case(case_id)
+    design = build_design(case.formula, case.frame())
+    model = dense_model(design)
+    psi = [case.term(term.group, term.names).psi for term in design.terms]
+    beta, cov = gls(model, psi, case.sigma2)
+    np.testing.assert_allclose(beta, case.beta, rtol=1e-8)
+    np.testing.assert_allclose(cov, case.beta_cov, rtol=1e-7, atol=1e-7 * cov.max())
+    loglik = profiled_loglik(model, psi, case.sigma2, reml=case.reml)
+    np.testing.assert_allclose(loglik, case.loglik, rtol=1e-10)
+    found = conditional_modes(model, psi, case.sigma2)
+    by_group = {term.group: (term, *one) for term, one in zip(design.terms, found, strict=True)}
+    for theirs in case.modes:
+        term, modes, covariances = by_group[theirs.group]
+        order = [list(term.levels).index(level) for level in theirs.levels]
+        np.testing.assert_allclose(modes[order], theirs.values, rtol=1e-6, atol=1e-8)
+        np.testing.assert_allclose(covariances[order[0]], theirs.first_covariance, rtol=1e-6)
+
+
+def memberships() -> tuple[DenseModel, list[Array], float, Array]:
+    """Rows that load on several of 5 correlated levels; also Z and Cov(b) written out."""
+    rng = np.random.default_rng(3)
+    Z, loadings = rng.normal(size=(20, 2)), rng.uniform(size=(20, 5)) * rng.integers(0, 2, (20, 5))
+    root = rng.normal(size=(5, 5))
+    term = DenseTerm(Z, np.zeros(20, dtype=int), loadings, root @ root.T)
+    model = DenseModel(rng.normal(size=20), np.ones((20, 1)), (term,))
+    wide = (loadings[:, :, None] * Z[:, None, :]).reshape(20, 10)
+    return model, [np.array([[1.3, 0.4], [0.4, 0.6]])], 0.7, wide
+
+
+def test_multiple_membership_and_known_covariance_are_the_long_form() -> None:
+    model, psi, sigma2, wide = memberships()
+    (term,) = model.terms
+    prior = np.kron(term.between, psi[0])
+    V = sigma2 * np.eye(20) + wide @ prior @ wide.T
+    np.testing.assert_allclose(marginal_covariance(model, psi, sigma2), V, rtol=1e-12)
+    r = model.y - model.X @ gls(model, psi, sigma2)[0]
+    ((modes, covariances),) = conditional_modes(model, psi, sigma2)
+    C = prior @ wide.T
+    np.testing.assert_allclose(modes.ravel(), C @ np.linalg.solve(V, r), rtol=1e-9, atol=1e-12)
+    posterior = prior - C @ np.linalg.solve(V, C.T)
+    for level in range(5):
+        at = slice(2 * level, 2 * level + 2)
+        np.testing.assert_allclose(covariances[level], posterior[at, at], rtol=1e-9)
 
 
 def test_the_ml_value_is_the_normal_density() -> None:

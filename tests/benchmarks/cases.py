@@ -1,19 +1,26 @@
 """What is timed: models, their data, and how the data are made."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import attrs
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from lmmkit import datasets
 
 
 @attrs.frozen
 class Case:
-    """One model, ``response ~ fixed + (random | group)``, and the frame it is fitted to.
+    """One model and the frame it is fitted to.
 
-    ``large`` cases run in fresh processes, which also gives their peak memory.
+    Attributes
+    ----------
+    terms : tuple of (effects, group)
+        ``(("x", "g"),)`` for ``(x | g)``.
+    large : bool
+        The case runs in fresh processes, which also gives its peak memory.
     """
 
     name: str
@@ -21,13 +28,13 @@ class Case:
     frame: Callable[[], pl.DataFrame]
     response: str = "y"
     fixed: str = "x"
-    random: str = "x"
-    group: str = "g"
+    terms: tuple[tuple[str, str], ...] = (("x", "g"),)
     large: bool = False
 
     @property
     def formula(self) -> str:
-        return f"{self.response} ~ {self.fixed} + ({self.random} | {self.group})"
+        bars = [f"({effects} | {group})" for effects, group in self.terms]
+        return f"{self.response} ~ {' + '.join([self.fixed, *bars])}"
 
 
 def growth(
@@ -67,6 +74,47 @@ def growth(
     return frame.sample(fraction=1.0, shuffle=True, seed=1) if unequal else frame
 
 
+def ratings(rows: int, users: int, items: int) -> pl.DataFrame:
+    """Simulated ratings: every user and item has one, popular items and busy users have many."""
+    rng = np.random.default_rng(1)
+
+    def members(count: int, spread: float) -> NDArray[np.intp]:
+        share = np.exp(spread * rng.standard_normal(count))
+        others = rng.choice(count, rows - count, p=share / share.sum())
+        return rng.permutation(np.concatenate([np.arange(count), others]))
+
+    user, item = members(users, 1.0), members(items, 1.5)
+    x = rng.standard_normal(rows)
+    y = 3.6 + 0.1 * x + 0.9 * rng.standard_normal(rows)
+    y += 0.4 * rng.standard_normal(users)[user] + 0.6 * rng.standard_normal(items)[item]
+    return pl.DataFrame({"y": y, "x": x, "user": user, "item": item})
+
+
+def nested(rows: int) -> pl.DataFrame:
+    """Simulated growth, ten rows a pupil ``c``; classes ``b`` of five pupils, five in ``a``."""
+    rng = np.random.default_rng(1)
+    c = np.arange(rows) // 10
+    b = c // 5
+    a = b // 5
+    x = rng.uniform(0.0, 9.0, rows)
+    y = 250.0 + 10.0 * x + 25.0 * rng.standard_normal(rows)
+    for codes, intercept, slope in ((a, 20.0, 3.0), (b, 15.0, 2.0), (c, 24.0, 5.0)):
+        effects = rng.standard_normal((2, codes[-1] + 1))[:, codes]
+        y += intercept * effects[0] + slope * effects[1] * x
+    return pl.DataFrame({"y": y, "x": x, "a": a, "b": b, "c": c})
+
+
+def _nested_case(rows: int) -> Case:
+    return Case(
+        f"nested_{rows}",
+        f"{rows:,} rows, slopes at three nested levels".replace(",", " "),
+        lambda: nested(rows),
+        terms=(("x", "a"), ("x", "b"), ("x", "c")),
+        large=rows > 100_000,
+    )
+
+
+_INSTEVAL = Path(__file__).parents[1] / "reference" / "InstEval.parquet"
 _TEN_THOUSAND = "10 000 groups x 10, random slope"
 _MILLION = "1 000 000 groups x 10"
 
@@ -77,8 +125,7 @@ CASES = (
         lambda: datasets.load("sleepstudy"),
         "Reaction",
         "Days",
-        "Days",
-        "Subject",
+        (("Days", "Subject"),),
     ),
     Case(
         "dietox",
@@ -86,8 +133,7 @@ CASES = (
         lambda: datasets.load("dietox"),
         "Weight",
         "Time",
-        "Time",
-        "Pig",
+        (("Time", "Pig"),),
     ),
     Case("balanced", f"{_TEN_THOUSAND}, same x in each group", lambda: growth(10_000)),
     Case(
@@ -122,7 +168,22 @@ CASES = (
         "million_intercept",
         f"{_MILLION}, random intercept, continuous x",
         lambda: growth(1_000_000, spread=True, slope=False),
-        random="1",
+        terms=(("1", "g"),),
         large=True,
     ),
+    Case(
+        "insteval",
+        "InstEval, three crossed intercepts",
+        lambda: pl.read_parquet(_INSTEVAL).cast({"y": pl.Float64, "service": pl.Int64}),
+        fixed="service",
+        terms=(("1", "s"), ("1", "d"), ("1", "dept:service")),
+    ),
+    Case(
+        "ratings",
+        "1 000 000 ratings by 6 000 users of 3 700 items, crossed intercepts",
+        lambda: ratings(1_000_000, 6_000, 3_700),
+        terms=(("1", "user"), ("1", "item")),
+        large=True,
+    ),
+    *(_nested_case(rows) for rows in (7_230, 72_300, 723_000)),
 )

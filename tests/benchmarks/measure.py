@@ -61,6 +61,7 @@ class Timing:
     seconds: list[float] = attrs.field(factory=list)
     cpu: list[float] = attrs.field(factory=list)
     loglik: float = float("nan")
+    rows: int = 0
     peak_gb: float | None = None
     problem: str = ""
 
@@ -71,7 +72,7 @@ def interleaved(case: Case, names: Sequence[str], seconds: float, most: int) -> 
     timings = [Timing(name) for name in names]
     calls: dict[str, Callable[[], None]] = {}
     for timing in timings:
-        engine = load(timing, frame[case.group].n_unique())
+        engine = load(timing, case, frame)
         if engine is not None:
             calls[timing.engine] = _call(timing, engine, case, engine.prepare(frame))
     while calls:
@@ -84,18 +85,16 @@ def interleaved(case: Case, names: Sequence[str], seconds: float, most: int) -> 
     return timings
 
 
-def load(timing: Timing, groups: int) -> Engine | None:
+def load(timing: Timing, case: Case, frame: pl.DataFrame) -> Engine | None:
     """The engine, or None and the reason in ``timing.problem``."""
     try:
         engine = ENGINES[timing.engine]()
     except ImportError as error:
         timing.problem = f"not installed ({error})"
         return None
-    timing.version = engine.version
-    if engine.most_groups is not None and groups > engine.most_groups:
-        timing.problem = f"left out above {engine.most_groups} groups"
-        return None
-    return engine
+    timing.version, timing.rows = engine.version, frame.height
+    timing.problem = engine.lacks(case, frame)
+    return None if timing.problem else engine
 
 
 def _call(timing: Timing, engine: Engine, case: Case, data: Any) -> Callable[[], None]:
@@ -160,7 +159,7 @@ def in_this_process(case: Case, file: str, name: str) -> Timing:
     """
     frame = pl.read_parquet(file).rechunk()
     timing = Timing(name)
-    engine = load(timing, frame[case.group].n_unique())
+    engine = load(timing, case, frame)
     if engine is None:
         return timing
     _call(Timing(name), engine, case, engine.prepare(frame.head(1_000)))()

@@ -24,6 +24,8 @@ class Engine:
     loglik : callable (result) -> float
     most_groups : int or None
         Cases with more are left out: they would take hours.
+    most_terms : int or None
+        Cases with more random terms are left out: the engine cannot fit them.
     """
 
     name: str
@@ -32,6 +34,16 @@ class Engine:
     fit: Callable[[Case, Any], Any]
     loglik: Callable[[Any], float]
     most_groups: int | None = None
+    most_terms: int | None = None
+
+    def lacks(self, case: Case, frame: pl.DataFrame) -> str:
+        """Why the engine does not run on a case; empty where it does."""
+        if self.most_terms is not None and len(case.terms) > self.most_terms:
+            return "cannot fit several random terms"
+        groups = max(frame[name].n_unique() for _, group in case.terms for name in group.split(":"))
+        if self.most_groups is not None and groups > self.most_groups:
+            return f"left out above {self.most_groups} groups"
+        return ""
 
 
 def _lmmkit() -> Engine:
@@ -65,6 +77,7 @@ def _mixedlm_rs() -> Engine:
         prepare=pl.DataFrame.to_pandas,
         fit=lambda case, frame: _statsmodels_call(mixedlm_rs.mixedlm, case, frame),
         loglik=lambda result: float(result.llf),
+        most_terms=1,
     )
 
 
@@ -78,6 +91,7 @@ def _statsmodels() -> Engine:
         fit=lambda case, frame: _statsmodels_call(mixedlm, case, frame),
         loglik=lambda result: float(result.llf),
         most_groups=10_000,
+        most_terms=1,
     )
 
 
@@ -92,8 +106,9 @@ def _one_pass() -> Engine:
 
 
 def _statsmodels_call(mixedlm: Callable[..., Any], case: Case, frame: Any) -> Any:
+    ((effects, group),) = case.terms
     model = mixedlm(
-        f"{case.response} ~ {case.fixed}", frame, groups=case.group, re_formula=f"~{case.random}"
+        f"{case.response} ~ {case.fixed}", frame, groups=group, re_formula=f"~{effects}"
     )
     return model.fit(reml=True)
 

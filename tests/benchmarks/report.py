@@ -12,6 +12,7 @@ _HEADER = (
     "median",
     "calls",
     "lmmkit / it",
+    "us / row",
     "processor",
     "lmmkit / it",
     "log-likelihood",
@@ -57,7 +58,7 @@ def _rows(case: dict[str, Any]) -> list[tuple[str, ...]]:
 def _row(title: str, engine: dict[str, Any], ours: dict[str, Any] | None) -> tuple[str, ...]:
     name, seconds = f"{engine['engine']} {engine['version']}".strip(), engine["seconds"]
     if not seconds:
-        return (title, name, "", "", "0", "", "", "", engine["problem"], "")
+        return (title, name, "", "", "0", "", "", "", "", engine["problem"], "")
     return (
         title,
         name,
@@ -65,6 +66,7 @@ def _row(title: str, engine: dict[str, Any], ours: dict[str, Any] | None) -> tup
         _time(statistics.median(seconds)),
         str(len(seconds)),
         _ratio(ours, engine, "seconds"),
+        f"{1e6 * min(seconds) / engine['rows']:.3g}",
         _time(min(engine["cpu"])),
         _ratio(ours, engine, "cpu"),
         _loglik(engine, ours) + (f"; then {engine['problem']}" if engine["problem"] else ""),

@@ -31,9 +31,12 @@ def simulated(seed: int, slope_sd: float, n_groups: int = 12, n: int = 5) -> pl.
     )
 
 
-def modes_by_name(result: Fit) -> tuple[list[str], dict[str, FloatArray], dict[str, FloatArray]]:
-    """Levels in order of appearance, and estimates and standard errors by effect."""
-    frame = random_effects(result).with_columns(pl.col("level").cast(pl.String))
+def modes_by_name(
+    result: Fit, group: str
+) -> tuple[list[str], dict[str, FloatArray], dict[str, FloatArray]]:
+    """Levels of one factor in order of appearance, and estimates and standard errors by effect."""
+    frame = random_effects(result).filter(group=group)
+    frame = frame.with_columns(pl.col("level").cast(pl.String))
     levels = frame["level"].unique(maintain_order=True).to_list()
     parts = {str(name): part for (name,), part in frame.partition_by("term", as_dict=True).items()}
     return (

@@ -44,8 +44,9 @@ def test_profile_limits_are_those_of_lme4(case: ReferenceCase) -> None:
         rows = table.filter(kind="fixed" if expected.kind == "beta" else expected.kind)
         if expected.names:
             rows = rows.filter(
+                pl.col("group").eq_missing(pl.lit(expected.group)),
                 pl.col("term").str.split(", ").list.sort().list.join(",")
-                == ",".join(sorted(expected.names))
+                == ",".join(sorted(expected.names)),
             )
         ((low, high),) = rows.select("conf_low", "conf_high").rows()
         width = expected.upper - expected.lower

@@ -11,11 +11,11 @@ from lmmkit.inference import (
     random_effects_covariance,
     variance_components,
 )
-from tests.helpers import ReferenceCase, reference_cases
+from tests.helpers import ReferenceCase, case_params
 from tests.inference.fitted import fitted, modes_by_name
 
-CASES = pytest.mark.parametrize("case", reference_cases(), ids=str)
-WITH_MODES = [case for case in reference_cases() if case.modes is not None]
+CASES = pytest.mark.parametrize("case", case_params())
+WITH_MODES = pytest.mark.parametrize("case", case_params(lambda case: case.modes))
 
 
 @CASES
@@ -53,15 +53,16 @@ def test_glance(case: ReferenceCase) -> None:
     assert row["df_residual"] == case.n_obs - case.n_params
     assert row["singular"] == case.singular
     assert row["converged"]
-    if case.modes is not None:
-        assert row["n_groups"] == len(case.modes.levels)
+    if len(case.modes) == 1:
+        assert row["n_groups"] == len(case.modes[0].levels)
 
 
 @CASES
 def test_variance_components(case: ReferenceCase) -> None:
-    frame = variance_components(fitted(case.id))
+    result = fitted(case.id)
+    frame = variance_components(result)
     estimates, roots = [], []
-    for term in case.terms:
+    for term in (case.term(ours.group, ours.names) for ours in result.design.terms):
         sd = np.sqrt(np.diagonal(term.psi))
         for i in range(len(sd)):
             for j in range(i):
@@ -77,33 +78,36 @@ def test_variance_components(case: ReferenceCase) -> None:
     assert frame.row(-1)[:3] == ("Residual", "Residual", "residual")
 
 
-@pytest.mark.parametrize("case", WITH_MODES, ids=str)
+@WITH_MODES
 def test_random_effects(case: ReferenceCase) -> None:
-    assert case.modes is not None
-    levels, estimates, std_errors = modes_by_name(fitted(case.id))
-    assert sorted(levels) == sorted(case.modes.levels)
-    order = [levels.index(level) for level in case.modes.levels]
-    for k, name in enumerate(case.modes.names):
-        theirs = case.modes.values[:, k]
-        tolerance = 1e-4 * max(np.abs(theirs).max(), 1e-12)
-        np.testing.assert_allclose(estimates[name][order], theirs, rtol=1e-4, atol=tolerance)
-        np.testing.assert_allclose(
-            std_errors[name][order[0]] ** 2,
-            case.modes.first_covariance[k, k],
-            rtol=1e-4,
-            atol=1e-12,
-        )
+    for modes in case.modes:
+        levels, estimates, std_errors = modes_by_name(fitted(case.id), modes.group)
+        assert sorted(levels) == sorted(modes.levels)
+        order = [levels.index(level) for level in modes.levels]
+        for k, name in enumerate(modes.names):
+            theirs = modes.values[:, k]
+            tolerance = 1e-4 * max(np.abs(theirs).max(), 1e-12)
+            np.testing.assert_allclose(estimates[name][order], theirs, rtol=1e-4, atol=tolerance)
+            np.testing.assert_allclose(
+                std_errors[name][order[0]] ** 2,
+                modes.first_covariance[k, k],
+                rtol=1e-4,
+                atol=1e-12,
+            )
 
 
-@pytest.mark.parametrize("case", [c for c in WITH_MODES if len(c.terms) == 1], ids=str)
+@WITH_MODES
 def test_conditional_covariance_of_the_first_level(case: ReferenceCase) -> None:
-    assert case.modes is not None
     result = fitted(case.id)
-    first = list(result.design.terms[0].levels.cast(str)).index(case.modes.levels[0])
-    theirs = case.modes.first_covariance
-    np.testing.assert_allclose(
-        random_effects_covariance(result)[0][first],
-        theirs,
-        rtol=1e-4,
-        atol=1e-4 * np.abs(theirs).max(),
-    )
+    by_group = {modes.group: modes for modes in case.modes}
+    for term, covariances in zip(
+        result.design.terms, random_effects_covariance(result), strict=True
+    ):
+        modes = by_group[term.group]
+        if modes.names != term.names:  # a factor with several terms: lme4's is of all together
+            continue
+        first = list(term.levels.cast(str)).index(modes.levels[0])
+        theirs = modes.first_covariance
+        np.testing.assert_allclose(
+            covariances[first], theirs, rtol=1e-4, atol=1e-4 * np.abs(theirs).max()
+        )

@@ -8,7 +8,8 @@ from lmmkit.errors import ArgumentError
 from lmmkit.fit import Fit, fit
 from lmmkit.inference.residuals import residuals
 from tests.dense_oracle import marginal_covariance
-from tests.helpers import ReferenceCase, dense_model, reference_case, reference_cases
+from tests.helpers import ReferenceCase, case_params, dense_model, reference_case
+from tests.inference.fitted import fitted
 
 
 def _weighted(reverse: bool = False) -> Fit:
@@ -29,9 +30,9 @@ def _weighted(reverse: bool = False) -> Fit:
     return fit("Reaction ~ Days + (Days | Subject)", frame, weights="w", offset="shift")
 
 
-@pytest.mark.parametrize("case", reference_cases(), ids=str)
+@pytest.mark.parametrize("case", case_params())
 def test_conditional_fitted_values_are_those_of_lme4(case: ReferenceCase) -> None:
-    table = residuals(fit(case.formula, case.frame(), reml=case.reml))
+    table = residuals(fitted(case.id))
     head = case.fitted_head
     scale = np.sqrt(case.sigma2)
     assert np.abs(table["fitted"].to_numpy()[: len(head)] - head).max() < 1e-4 * scale

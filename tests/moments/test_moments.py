@@ -87,7 +87,8 @@ def test_addition_is_associative(name: str) -> None:
 @every_design
 def test_the_empty_element(name: str) -> None:
     moments = cross_products(group(design(name)))
-    neutral = empty_moments(moments.sizes, moments.basis)
+    factors = tuple(factor.terms for factor in moments.factors)
+    neutral = empty_moments(moments.sizes, moments.basis, factors)
     assert moments + neutral == moments
     assert neutral + moments == moments
     assert neutral + neutral == neutral
