@@ -93,8 +93,8 @@ class OfCovariate:
         return evolve(self, own=(constant, evolve(power, lower=0.0)))
 
     def start(self) -> FloatArray:
-        one = [1.0 if p.name == "constant" else 0.5 if p.lower == 0.0 else 0.0 for p in self.own]
-        theta = [float(p.theta(value)) for p, value in zip(self.own, one, strict=True)]
+        values = (1.0, 0.5) if self.name == "constant_plus_power" else (0.0,)
+        theta = [float(p.theta(value)) for p, value in zip(self.own, values, strict=True)]
         return np.tile(theta, len(self.strata))
 
     def values(self, theta: FloatArray) -> FloatArray:
