@@ -21,7 +21,7 @@ _SIGMA = 0.7
 
 def name_of(structure: object) -> str:
     """How messages call a structure."""
-    return str(getattr(structure, "name", type(structure)._name_of__))
+    return str(getattr(structure, "name", type(structure).__name__))
 
 
 def times(correlation: Correlation, generator: np.random.Generator) -> pl.DataFrame:

@@ -215,8 +215,8 @@ def _check_number(structure: Any, theta: FloatArray, effect: Any) -> None:
     scaled = slopes / np.linalg.norm(slopes, axis=0)
     if len(theta) and np.linalg.svd(scaled, compute_uv=False)[-1] < _DEPENDENT:
         raise ConformanceError(
-            f"{name_of(structure)}: its parameters change the covariance in the same way at theta = "
-            f"{np.round(theta, 4)}: there are more of them than it has dimensions"
+            f"{name_of(structure)}: its parameters change the covariance in the same way at "
+            f"theta = {np.round(theta, 4)}: there are more of them than it has dimensions"
         )
 
 
