@@ -37,7 +37,7 @@ def predict(
     new_levels : {"population", "raise"}
         What to do with a level that was not in the fit: its random effects are 0, with their prior
         variance Psi, independent of all others; those of the row's other grouping factors are as
-        ever. Or raise.
+        ever. Each new membership of a row counts as a level of its own. Or raise.
     offset : str or array (rows of frame), optional
         For new rows; by default the column that was the offset of the fit.
     std_error : bool

@@ -23,6 +23,7 @@ _ROUNDS = 200
 _FAR = 1e-3
 _BETTER = 1e-4
 _MORE_STARTS = 4
+_MORE_STARTS_OF_SEVERAL = 1
 _GAIN = 1e-7
 
 
@@ -167,13 +168,15 @@ def evaluate(
 def _highest(fit: Fit, space: Geometry, held: Lanes, start: FloatArray) -> LaneMaxima:
     """The maxima near ``start``; around a singular fit, the highest ones of several starts.
 
-    There the likelihood of the rest has local maxima, on different sides of the boundary.
+    There the likelihood of the rest has local maxima, on different sides of the boundary. With
+    several grouping factors lanes are evaluated one by one, so that there are fewer starts.
     """
     best = maximize_lanes(fit.objective, held, space.sigma, start)
     if not fit.certificate.singular:
         return best
     generator = np.random.default_rng(0)
-    for _ in range(_MORE_STARTS):
+    more = _MORE_STARTS if fit.objective.system.one_factor else _MORE_STARTS_OF_SEVERAL
+    for _ in range(more):
         moved = held.x + 0.5 * generator.normal(size=start.shape)
         other = maximize_lanes(fit.objective, held, space.sigma, moved)
         higher = (other.loglik > best.loglik + _GAIN) & (other.converged == 1)
