@@ -6,7 +6,16 @@ import numpy as np
 import polars as pl
 import pytest
 
-from lmmkit import Residual, fit, likelihood_ratio_test, predict, random_effects, simulate, summary
+from lmmkit import (
+    Residual,
+    fit,
+    likelihood_ratio_test,
+    predict,
+    random_effects,
+    simulate,
+    summary,
+    tie,
+)
 from lmmkit.inference import parameter_covariance
 from lmmkit.inference.parameters import parameter_values
 from lmmkit.records import FloatArray
@@ -36,6 +45,20 @@ def test_nlme_diagonal_random_effects_with_ar1_residuals() -> None:
     assert found.natural.sigma2 == pytest.approx(case["sigma2"], rel=1e-4)
     assert found.residual is not None
     assert found.residual.estimates == pytest.approx([case["phi"]], rel=1e-3)
+
+
+def test_tied_parameters_beside_a_residual_structure() -> None:
+    tied = tie(("Mare", "sd_Intercept"), ("Mare", "sd_s"))
+    found = fit(
+        "follicles ~ s + c + diag(1 + s | Mare)",
+        ovary(),
+        residual=Residual(ar1("visit")),
+        constraints=[tied],
+    )
+    same = fit(
+        "follicles ~ s + c + homdiag(1 + s | Mare)", ovary(), residual=Residual(ar1("visit"))
+    )
+    assert found.loglik == pytest.approx(same.loglik, rel=1e-9)
 
 
 def crossed(seed: int = 0) -> pl.DataFrame:

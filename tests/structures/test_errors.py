@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from lmmkit import datasets, fit, linear, tie
-from lmmkit.errors import ArgumentError, LmmkitError, ParameterError, UnsupportedModelError
-from lmmkit.residual import Residual, power
+from lmmkit.errors import ArgumentError, LmmkitError, ParameterError
 from lmmkit.structures import (
     AR1,
     Blocks,
@@ -122,16 +121,6 @@ def test_wrong_records(make: Callable[[], Any], words: str) -> None:
 def test_wrong_constraints(options: Any, words: str) -> None:
     with pytest.raises(ParameterError, match=words):
         fit(CS, MACHINES, **options)
-
-
-def test_constraints_beside_a_residual_structure() -> None:
-    with pytest.raises(UnsupportedModelError, match="beside residual"):
-        fit(
-            CS,
-            MACHINES,
-            constraints=[tie(("Worker", "sd_Machine[A]"), ("Worker", "sd_Machine[B]"))],
-            residual=Residual(variance=power()),
-        )
 
 
 def test_covariances_are_checked_when_asked() -> None:
