@@ -70,7 +70,7 @@ def levels_of(fit: Fit) -> Levels:
     moments = fit.objective.moments
     beta = moments.basis.standard_beta(_beta(fit))
     terms = level_terms(fit)
-    found = {number: own for own in terms.factors for number in _numbers(own, terms)}
+    found = {own.factor: own for own in terms.factors}
     factors = []
     for number, factor in enumerate(moments.factors):
         if number in found:
@@ -98,12 +98,6 @@ def _each_level(fit: Fit) -> System:
         return system
     factor = moments.factors[system.nodes[0].factors[0]]
     return evolve(system, first=collapse(moments, factor, stand_ins=False))
-
-
-def _numbers(own: FactorTerms, terms: Terms) -> tuple[int, ...]:
-    """The position of a factor; none where there are no effects."""
-    system = terms.elimination.system
-    return system.nodes[0].factors if system.one_factor else (own.factor,)
 
 
 def _factor_levels(

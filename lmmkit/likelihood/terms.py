@@ -92,7 +92,8 @@ def all_terms(elimination: Elimination) -> Terms:
     if system.one_factor:
         node = system.nodes[0]
         columns = node.columns[0] if node.columns else np.zeros(0, dtype=np.int32)
-        return Terms((FactorTerms(0, columns, local[0]),), elimination, None)
+        position = node.factors[0] if node.factors else -1
+        return Terms((FactorTerms(position, columns, local[0]),), elimination, None)
     inverse: dict[tuple[int, int], Any] = {}
     modes: dict[int, FloatArray] = {}
     factors = []
