@@ -11,6 +11,7 @@ from lmmkit.fit import Fit
 from lmmkit.inference.checks import check_fit, check_level, normal_quantile
 from lmmkit.inference.levels import Levels, levels_of, mean, modes_part, relative_covariance
 from lmmkit.inference.loadings import Loadings, fitted_rows, new_loadings, standard_rows
+from lmmkit.inference.neighbours import neighbour_part
 from lmmkit.inference.uncertainty import explained, row_variances
 from lmmkit.records import FloatArray
 
@@ -32,8 +33,10 @@ def predict(
     fit : Fit
     frame : polars.DataFrame, optional
         New rows, which need no response; by default the rows of the fit.
-    kind : {"conditional", "population"}
-        With the conditional modes of the random effects, or without random effects.
+    kind : {"conditional", "population", "correlated"}
+        With the conditional modes of the random effects; without random effects; or, for new rows
+        of a fit with correlated residuals, with the modes and what the residuals of the rows of
+        their group say of them (kriging, or a forecast).
     new_levels : {"population", "raise"}
         What to do with a level that was not in the fit: its random effects are 0, with their prior
         variance Psi, independent of all others; those of the row's other grouping factors are as
@@ -60,8 +63,15 @@ def predict(
         When the frame does not fit the model, or has a new level with ``new_levels="raise"``.
     """
     check_fit(fit)
-    if kind not in ("conditional", "population"):
-        raise ArgumentError(f"predict: expected kind 'conditional' or 'population', got {kind!r}")
+    if kind not in ("conditional", "population", "correlated"):
+        raise ArgumentError(
+            f"predict: expected kind 'conditional', 'population' or 'correlated', got {kind!r}"
+        )
+    if kind == "correlated" and (frame is None or std_error):
+        raise ArgumentError(
+            "predict: kind 'correlated' is for new rows, and without standard errors in this "
+            "version; the rows of the fit would be predicted as they were"
+        )
     if new_levels not in ("population", "raise"):
         raise ArgumentError(
             f"predict: expected new_levels 'population' or 'raise', got {new_levels!r}"
@@ -70,7 +80,7 @@ def predict(
     if frame is None and offset is not None:
         raise ArgumentError("predict: offset= is for new rows; the rows of the fit have theirs")
     basis = fit.objective.moments.basis
-    conditional = kind == "conditional" and bool(fit.design.terms)
+    conditional = kind != "population" and bool(fit.design.terms)
     if frame is None:
         rows = fitted_rows(fit.design)
     else:
@@ -89,6 +99,8 @@ def predict(
         C = fit.objective.locate(relative_covariance(fit)).point.C
         variance = _quadratic(rows.X @ basis.x, C)
         deviation = np.sqrt(float(fit.natural.sigma2) * variance)
+    if kind == "correlated":
+        estimate = estimate + neighbour_part(fit, frame, rows, estimate)
     table = pl.DataFrame({"row": rows.rows, "estimate": estimate})
     if deviation is not None:
         width = normal_quantile(level) * deviation

@@ -52,6 +52,10 @@ class ResidualModel:
         Half the logarithm of the weights.
     covariates : tuple of ndarray (N, d)
         What each variance function sees; a fitted value is NaN until it is known.
+    rows : Coordinates
+        The correlation's view of the sorted rows; every row alone without one.
+    seen : tuple of Coordinates
+        Each variance function's.
     whitener : Whitener or None
     basis : Basis
         Standard coordinates, the same at every theta.
@@ -63,6 +67,8 @@ class ResidualModel:
 
     residual: Residual
     design: Design
+    rows: Coordinates
+    seen: tuple[Coordinates, ...]
     whitener: Whitener | None
     basis: Basis
     sums: tuple[PatternSums, ...]
@@ -230,11 +236,9 @@ def residual_model(design: Design, residual: Residual) -> ResidualModel:
         rows, order = group_rows(design, correlation)
         correlation = correlation.learn(rows)
         white = whitener(correlation, cut_blocks(rows))
-    learned, covariates = [], []
-    for part in residual.variances:
-        seen = _covariates(design, part.columns, order)
-        learned.append(part.learn(seen))
-        covariates.append(seen.values)
+    seen = tuple(_covariates(design, part.columns, order) for part in residual.variances)
+    learned = [part.learn(own) for part, own in zip(residual.variances, seen, strict=True)]
+    covariates = [own.values for own in seen]
     inner = sort_design(design, order)
     log_scale = np.zeros(n) if design.weights is None else 0.5 * np.log(design.weights[order])
     basis = standard_basis(group(inner))
@@ -247,6 +251,8 @@ def residual_model(design: Design, residual: Residual) -> ResidualModel:
     return ResidualModel(
         residual=learned_residual,
         design=inner,
+        rows=rows,
+        seen=seen,
         whitener=white,
         basis=basis,
         sums=sums,

@@ -5,7 +5,7 @@ from typing import Self
 import numpy as np
 
 from lmmkit.errors import DataError
-from lmmkit.records import FloatArray, evolve, record
+from lmmkit.records import FloatArray, IntArray, evolve, record
 from lmmkit.residual.checks import column_name
 from lmmkit.residual.contract import Coordinates, ResidualParameter, elementwise
 
@@ -39,7 +39,7 @@ class PerStratum:
 
     def log_deviation(self, theta: FloatArray, covariates: FloatArray) -> FloatArray:
         each = np.concatenate([[0.0], theta])
-        return np.asarray(each[np.searchsorted(self.strata, covariates[:, 0])])
+        return np.asarray(each[stratum_of(self.strata, covariates[:, 0], self.column)])
 
 
 @record
@@ -107,7 +107,7 @@ class OfCovariate:
         if self.by is None:
             chosen = each[0][:, None]
         else:
-            chosen = each[np.searchsorted(self.strata, covariates[:, 1])].T
+            chosen = each[stratum_of(self.strata, covariates[:, 1], self.by)].T
         if self.name == "exponential":
             return np.asarray(chosen[0] * (v / self.scale))
         with np.errstate(divide="ignore"):
@@ -188,3 +188,13 @@ def strata_of(
             "has one row, which cannot tell its variance; merge it with another stratum"
         )
     return tuple(strata.tolist()), labels
+
+
+def stratum_of(strata: tuple[float, ...], values: FloatArray, column: str) -> IntArray:
+    """The position of each row's stratum."""
+    known = np.asarray(strata)
+    place = np.minimum(np.searchsorted(known, values), len(known) - 1)
+    if (known[place] != values).any():
+        other = values[known[place] != values][0]
+        raise DataError(f"{column!r} has {other:g}, a stratum that was not in the fit")
+    return place.astype(np.int32)

@@ -24,7 +24,15 @@ class Visits:
 
     def places(self, coordinates: FloatArray) -> IntArray:
         """The position of each row's visit among the values: (..., n) from (..., n, d)."""
-        return np.searchsorted(self.values, coordinates[..., 0]).astype(np.int32)
+        values, seen = np.asarray(self.values), coordinates[..., 0]
+        place = np.minimum(np.searchsorted(values, seen), len(values) - 1)
+        if (values[place] != seen).any():
+            other = seen[values[place] != seen].flat[0]
+            raise DataError(
+                f"a visit at {other:g}, which is none of the visits of the fit: "
+                f"{', '.join(self.labels)}"
+            )
+        return place.astype(np.int32)
 
     def pairs(self) -> tuple[tuple[int, int], ...]:
         """Every two visits, the later one first, row by row of a lower triangle."""
