@@ -79,7 +79,7 @@ CALLS: dict[str, tuple[Callable[[], Any], type[LmmkitError], str]] = {
         lambda: residuals(fitted(), "deviance"), ArgumentError, "'pearson'.*got 'deviance'",
     ),
     "an unknown prediction": (
-        lambda: predict(fitted(), FRAME, kind="fixed"), ArgumentError, "'population', got 'fixed'",
+        lambda: predict(fitted(), FRAME, kind="fixed"), ArgumentError, "'correlated', got 'fixed'",
     ),
     "new levels refused": (
         lambda: predict(fitted(), FRAME.with_columns(Subject=pl.lit("x")), new_levels="raise"),

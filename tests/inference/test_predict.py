@@ -157,7 +157,7 @@ def test_rows_without_predictors_are_null_rows(kind: str, days: list[None]) -> N
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"kind": "response"}, ArgumentError, "'conditional' or 'population', got 'response'"),
+        ({"kind": "response"}, ArgumentError, "'population' or 'correlated', got 'response'"),
         ({"new_levels": "drop"}, ArgumentError, "'population' or 'raise', got 'drop'"),
         ({"level": 95}, ArgumentError, "between 0 and 1"),
         ({"offset": [1.0]}, ArgumentError, "for new rows"),
