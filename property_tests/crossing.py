@@ -79,7 +79,7 @@ def crossed_designs(
     on += draw(st.lists(st.sampled_from(on), max_size=most_terms - len(on)))
     on = draw(st.permutations(on))
     columns = np.column_stack([np.ones(n), rng.normal(size=(n, 5))])
-    p = draw(st.integers(1, 3))
+    p = draw(st.integers(0, 3))
     terms, start = [], dict.fromkeys(on, 0)
     empty = draw(st.booleans())
     for at in on:

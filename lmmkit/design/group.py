@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmmkit.design.blocks import GroupBlock
-from lmmkit.design.design import Design
+from lmmkit.design.design import Design, RandomTerm
 from lmmkit.design.groups import run_starts
 from lmmkit.design.relation import LevelCovariance
-from lmmkit.records import FloatArray, IntArray, adopt
+from lmmkit.records import FloatArray, IntArray, adopt, same
 
 _Number = TypeVar("_Number", bound=np.number)
 
@@ -90,13 +90,22 @@ def grouping_factors(design: Design) -> tuple[tuple[int, ...], ...]:
     found: list[list[int]] = []
     for k, term in enumerate(design.terms):
         for factor in found:
-            first = design.terms[factor[0]]
-            if first.group == term.group and np.array_equal(first.codes, term.codes):
+            if _on_one_factor(design.terms[factor[0]], term):
                 factor.append(k)
                 break
         else:
             found.append([k])
     return tuple(map(tuple, found))
+
+
+def _on_one_factor(a: RandomTerm, b: RandomTerm) -> bool:
+    """Whether the effects of two terms belong to the same levels in the same rows."""
+    return (
+        a.group == b.group
+        and np.array_equal(a.codes, b.codes)
+        and same(a.loads, b.loads)
+        and same(a.relation, b.relation)
+    )
 
 
 def _independent_groups(design: Design, factors: tuple[tuple[int, ...], ...]) -> IntArray:

@@ -255,9 +255,17 @@ def _check_size(moments: Moments, dense: Node) -> None:
     needed = _DENSE_COPIES * 8 * n**2
     present = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > present:
-        names = ", ".join(str(m) for m in dense.n_levels)
         raise ModelSizeError(
-            f"the grouping factors of {names} levels are crossed, and their {n} effects have to be "
-            f"factored together, which needs {needed / 2**30:.0f} GiB of memory; this machine has "
-            f"{present / 2**30:.0f}; fit fewer crossed factors, or a part of the levels"
+            f"{_named(moments, dense)}: their {n} effects depend on one another, since the factors "
+            "are crossed, or levels are tied by a known covariance or by multiple membership; to "
+            f"factor them together needs {needed / 2**30:.0f} GiB of memory, and this machine has "
+            f"{present / 2**30:.0f}; fit fewer such factors, or a part of the levels"
         )
+
+
+def _named(moments: Moments, node: Node) -> str:
+    """``"the grouping factors of u (6000 levels) and v (3700 levels)"``."""
+    terms = [moments.factors[f].terms[0] for f in node.factors]
+    names = [moments.labels[k].name if moments.labels else "" for k in terms]
+    parts = [f"{name} ({m} levels)" for name, m in zip(names, node.n_levels, strict=True)]
+    return "the grouping factors of " + " and ".join(parts)

@@ -31,11 +31,13 @@ def inner_products(terms: Terms, columns: list[FloatArray], across: FloatArray) 
         for f, own_columns in zip(node.factors, node.columns, strict=True):
             E = across[own_columns[:, None], own_columns]
             changed = np.einsum("abe,brm->maer", E, columns[each[f]])
-            parts.append(changed.reshape(-1, n * changed.shape[-1]))
+            m, a, _, r = changed.shape
+            parts.append(changed.reshape(m * a, n * r))
         moved[k] = np.concatenate(parts)
     total = np.zeros((n, n))
     for k, weighed in weighted(terms, moved).items():
-        pairs = (moved[k].T @ weighed).reshape(n, -1, n, moved[k].shape[1] // n)
+        r = moved[k].shape[1] // n
+        pairs = (moved[k].T @ weighed).reshape(n, r, n, r)
         total += np.einsum("erfr->ef", pairs)
     return total
 

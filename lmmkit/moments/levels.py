@@ -56,7 +56,7 @@ class StandardRows:
 
 def standard_rows(blocks: tuple[GroupBlock, ...], basis: Basis) -> StandardRows:
     """All rows of ``blocks``, block after block."""
-    X = np.concatenate([block.X.reshape(-1, block.X.shape[2]) for block in blocks])
+    X = np.concatenate([block.X.reshape(block.rows.size, block.X.shape[2]) for block in blocks])
     n_responses = int(np.prod(blocks[0].y.shape[:-2]))
     y = np.concatenate([block.y.reshape(n_responses, -1) for block in blocks], axis=1)
     root, log_weights = np.ones(1), 0.0
@@ -94,7 +94,7 @@ def level_moments(rows: StandardRows, p: int, lead: tuple[int, ...]) -> tuple[Fa
         levels, zz_sums = _sums_by(keys % factor.n_codes, zz)
         keys, weights, of_row = _loads_of_rows(factor)
         zo = _products(factor.Z[of_row], rows.outer[of_row], weights)
-        zo_sums = _sums_by(keys, zo)[1].reshape(len(levels), q, -1)
+        zo_sums = _sums_by(keys, zo)[1].reshape(len(levels), q, rows.outer.shape[1])
         zy = np.moveaxis(zo_sums[..., p:], -1, 0)
         found.append(
             FactorMoments(

@@ -154,6 +154,7 @@ DESIGNS: dict[str, Callable[[], Design]] = {
     "one factor by two names": lambda: _several([WHOLE, [3 - w for w in WHOLE]], [(0, 1), (1, 2)]),
     "a level for each row": lambda: _several([list(range(24)), WHOLE], [(0, 1), (1, 1)]),
     "one level for all rows": lambda: _several([[0] * 24, SCATTERED], [(0, 1), (1, 2)]),
+    "crossed, no fixed effect": lambda: _several([SCATTERED, WHOLE], [(0, 2), (1, 1)], 0),
     "no random term": lambda: _design(SHUFFLED, (), 3, weighted=True),
 }
 
