@@ -33,7 +33,7 @@ class Autoregression:
         return self
 
     def start(self) -> FloatArray:
-        return self.parameters[0].theta(np.array([[0.2], [0.8]]))
+        return self.parameters[0].theta(np.array([[0.2], [0.8], [0.98]]))
 
     def values(self, theta: FloatArray) -> FloatArray:
         return elementwise(self.parameters, theta)

@@ -25,6 +25,7 @@ _DISTANCE = 1e-4
 _NO_CURVATURE = 1e-8
 _HALVINGS = 12
 _CLOSE = 1e-3
+_LEVEL = 1e-4
 _WITHIN_REACH = 10.0
 _CLIMBS = 3
 _GAIN = 1e-8
@@ -71,7 +72,7 @@ def _climb(at: ObjectiveAt, inner: Inner, place: Place, max_iterations: int) -> 
         else:
             found = _search(at, inner, place, ascent, float(local.gradient @ ascent))
         if found is None:
-            close = distance < _CLOSE
+            close = distance < _CLOSE or float(np.abs(local.gradient).max()) < _LEVEL
             reports.append(evolve(report, status=Status.CONVERGED if close else Status.STALLED))
             break
         place, length = found

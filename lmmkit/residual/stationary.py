@@ -43,9 +43,9 @@ class ARMA:
         return evolve(self, longest=max(1, int(extent.max())))
 
     def start(self) -> FloatArray:
-        first = np.zeros(self.p + self.q)
-        first[0] = 0.4
-        return np.array([first, 4.0 * first])
+        axes = np.eye(self.p + self.q)
+        both = [0.8 * axes[-1], -0.8 * axes[-1]] if self.p and self.q else []
+        return np.array([0.4 * axes[0], 1.6 * axes[0], -0.8 * axes[0], *both])
 
     def values(self, theta: FloatArray) -> FloatArray:
         ar = coefficients(np.tanh(0.5 * theta[: self.p]))
