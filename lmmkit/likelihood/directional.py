@@ -42,16 +42,22 @@ def inner_part(
 
 def _columns_of(point: Point, parts: Pieces, residual: bool, leverage: bool) -> list[FloatArray]:
     """Of each factor, ``s / sigma`` and ``B C^-1/2``: (q, r, m)."""
+    root = _semidefinite_root(np.linalg.inv(point.C)) if leverage else None
     found = []
     for factor in parts.factors:
         columns = [factor.B[:, :0]]
         if residual:
             columns.append(factor.s[:, None] / np.sqrt(point.sigma2))
-        if leverage:
-            root = np.linalg.cholesky(np.linalg.inv(point.C))
+        if root is not None:
             columns.append(np.einsum("apk,pr->ark", factor.B, root))
         found.append(np.concatenate(columns, axis=1))
     return found
+
+
+def _semidefinite_root(a: FloatArray) -> FloatArray:
+    """R of ``a = R R'``; rounding can take an inverse past the edge of what Cholesky accepts."""
+    values, vectors = np.linalg.eigh(a)
+    return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)))
 
 
 def beta_delta(parts: Pieces, sizes: tuple[int, ...]) -> FloatArray:
