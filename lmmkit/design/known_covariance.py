@@ -1,5 +1,7 @@
 """Known covariances between levels, from K or from its inverse."""
 
+import math
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,10 +12,11 @@ from numpy.typing import NDArray
 from lmmkit.design.checks import check_unmasked
 from lmmkit.design.labels import distinct_labels
 from lmmkit.design.relation import LevelCovariance
-from lmmkit.errors import DataError, ShapeError
+from lmmkit.errors import DataError, ModelSizeError, ShapeError
 from lmmkit.records import FloatArray, adopt
 
 _ROUNDING = 1e-8
+_DENSE_COPIES = 4
 
 
 def level_covariance(matrix: Any, levels: Sequence[Any] | pl.Series) -> LevelCovariance:
@@ -38,6 +41,8 @@ def level_covariance(matrix: Any, levels: Sequence[Any] | pl.Series) -> LevelCov
     ------
     ShapeError, DataError
         When K is not a covariance matrix, or the labels do not name its rows.
+    ModelSizeError
+        When the dense K would not fit into memory.
     """
     labels = distinct_labels(levels)
     K = _symmetric("matrix", matrix, labels)
@@ -68,6 +73,8 @@ def level_precision(matrix: Any, levels: Sequence[Any] | pl.Series) -> LevelCova
     ------
     ShapeError, DataError
         When the matrix is not positive definite, or the labels do not name its rows.
+    ModelSizeError
+        When the dense matrix would not fit into memory.
 
     Notes
     -----
@@ -98,6 +105,7 @@ def level_precision(matrix: Any, levels: Sequence[Any] | pl.Series) -> LevelCova
 def _symmetric(name: str, matrix: Any, labels: pl.Series) -> FloatArray:
     """The matrix, dense; refused unless its shape, its values and its symmetry are right."""
     check_unmasked(name, matrix)
+    _check_size(name, getattr(matrix, "shape", ()))
     dense = matrix.toarray() if hasattr(matrix, "toarray") else matrix
     if np.iscomplexobj(dense):
         raise ShapeError(f"{name}: expected real numbers, got complex ones; take the .real part")
@@ -129,6 +137,18 @@ def _symmetric(name: str, matrix: Any, labels: pl.Series) -> FloatArray:
             "differs from its mirror image"
         )
     return (K + K.T) / 2
+
+
+def _check_size(name: str, shape: tuple[int, ...]) -> None:
+    """Refuse a sparse matrix whose dense root does not fit into memory."""
+    needed = _DENSE_COPIES * 8 * math.prod(shape)
+    present = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > present:
+        raise ModelSizeError(
+            f"{name}: {' x '.join(map(str, shape))} entries are worked on as a dense matrix, which "
+            f"needs {needed / 2**30:.0f} GiB of memory; this machine has {present / 2**30:.0f}; "
+            "keep the levels of the data and those that tie them"
+        )
 
 
 def _entry(wrong: NDArray[np.bool_], labels: pl.Series) -> str:

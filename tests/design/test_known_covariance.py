@@ -7,10 +7,10 @@ import numpy as np
 import polars as pl
 import pytest
 from numpy.typing import NDArray
-from scipy.sparse import coo_array, csc_array, csr_matrix
+from scipy.sparse import coo_array, csc_array, csr_matrix, eye_array
 
 from lmmkit.design import LevelCovariance, level_covariance, level_precision
-from lmmkit.errors import DataError, LmmkitError, ShapeError
+from lmmkit.errors import DataError, LmmkitError, ModelSizeError, ShapeError
 from lmmkit.records import evolve
 
 M = 12
@@ -170,3 +170,10 @@ def test_a_precision_must_be_positive_definite(matrix: NDArray[np.float64]) -> N
 def test_wrong_records(change: dict[str, Any], words: str) -> None:
     with pytest.raises(ShapeError, match=words):
         evolve(LevelCovariance(pl.Series(["a", "b"]), np.eye(2)), **change)
+
+
+@pytest.mark.parametrize("build", [level_covariance, level_precision])
+def test_a_sparse_matrix_too_large_to_be_dense_is_refused(build: Any) -> None:
+    n = 4_000_000
+    with pytest.raises(ModelSizeError, match=r"4000000 x 4000000 entries .* GiB of memory"):
+        build(eye_array(n, format="csr"), range(n))
