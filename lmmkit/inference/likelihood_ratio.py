@@ -11,6 +11,7 @@ from lmmkit.inference.checks import check_fit
 from lmmkit.inference.criteria import count_parameters
 from lmmkit.inference.mixture import reference_distribution
 from lmmkit.inference.nesting import extra_effects, spans
+from lmmkit.inference.structure_nesting import check_structures
 from lmmkit.records import FloatArray
 
 _WORSE = 1e-6
@@ -68,6 +69,7 @@ def _compare(small: Fit, large: Fit) -> dict[str, object]:
     _check_data(small, large, pair)
     _check_fixed(small, large, pair)
     extra = extra_effects(small, large, pair)
+    check_structures(small, large, pair)
     if small.residual is not None and large.residual is None:
         raise ArgumentError(
             f"{pair} are not nested: the first has a residual structure, which the second lacks"

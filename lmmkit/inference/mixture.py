@@ -59,6 +59,7 @@ def _of_two_variances(small: Fit, large: Fit) -> FloatArray | None:
     None unless the larger model has two more terms of one effect each and is else the same.
     """
     plain = small.residual is None and large.residual is None
+    plain = plain and not small.objective.structures and not large.objective.structures
     if not plain or small.objective.held or not large.objective.free.all():
         return None
     psi: dict[int, FloatArray] = {}
