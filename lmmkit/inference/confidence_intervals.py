@@ -130,15 +130,15 @@ def _profile(
     z: float,
     progress: Callable[[int, int], None] | None,
 ) -> list[tuple[float, float]]:
-    walked = [t for t in chosen if t.free and not np.isnan(t.estimate)]
+    walked = [t for t in chosen if t.has_profile]
     ground = terrain(fit, tuple(walked))
     limits = iter(_refine(ground, list(walk(ground, tuple(walked), z, _STEPS, progress)), z))
     result = []
     for target in chosen:
-        if not target.free:
-            result.append((np.nan, np.nan))
-        elif np.isnan(target.estimate):
+        if target.free and np.isnan(target.estimate):
             result.append((target.lower, target.upper))
+        elif not target.has_profile:
+            result.append((np.nan, np.nan))
         else:
             result.append((next(limits), next(limits)))
     return result

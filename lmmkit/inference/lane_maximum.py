@@ -24,6 +24,7 @@ class LaneMaxima:
     ----------
     x : ndarray (L, n + 1)
     loglik : ndarray (L,)
+        Minus infinity where a lane has no place.
     distance : ndarray (L,)
         Length of the last Newton step, in standard errors.
     converged : ndarray (L,)
@@ -31,7 +32,7 @@ class LaneMaxima:
     """
 
     x: FloatArray = float_array(2)
-    loglik: FloatArray = float_array(1)
+    loglik: FloatArray = float_array(1, finite=False)
     distance: FloatArray = float_array(1, finite=False)
     converged: FloatArray = float_array(1)
 

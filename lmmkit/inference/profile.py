@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from lmmkit.errors import ArgumentError
@@ -34,7 +33,8 @@ def profile(
     fit : Fit
     which : str, tuple, or sequence of these; optional
         A fixed effect's name, ``"sigma"``, ``(group, effect)`` for a standard deviation or
-        ``(group, effect, effect)`` for a correlation; by default all that are not
+        ``(group, effect, effect)`` for a correlation, ``(group, name)`` for a parameter of a
+        covariance structure; by default all that are not
         held. A correlation with an effect whose variance is zero has no profile.
     n_points : int
         About how many points on each side of the estimate.
@@ -62,7 +62,7 @@ def profile(
         raise ArgumentError(
             f"profile: expected n_points to be a whole number, at least 1, got {n_points!r}"
         )
-    wanted = tuple(t for t in targets(fit, which) if t.free and not np.isnan(t.estimate))
+    wanted = tuple(t for t in targets(fit, which) if t.has_profile)
     cutoff = normal_quantile(level)
     sides = walk(terrain(fit, wanted), wanted, cutoff, n_points, progress)
     rows = [

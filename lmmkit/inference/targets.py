@@ -50,6 +50,12 @@ class Target:
     free: bool
     std_error: float
 
+    @property
+    def has_profile(self) -> bool:
+        """Whether its profile can be walked: not where it is held or infinite."""
+        structure = self.kind in ("loading", "range", "shape", "free")
+        return self.free and not np.isnan(self.std_error if structure else self.estimate)
+
     def __str__(self) -> str:
         group = "" if self.kind in ("fixed", "sigma") else f" on {self.parameter.group}"
         return f"{self.kind} of {self.parameter.term}{group}"

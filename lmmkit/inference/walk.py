@@ -16,6 +16,7 @@ from lmmkit.errors import ArgumentError, StrategyError, UnsupportedModelError
 from lmmkit.fit import Fit
 from lmmkit.inference.lane_maximum import LaneMaxima, maximize_lanes
 from lmmkit.inference.lanes import Geometry, Lanes, geometry, lanes
+from lmmkit.inference.refits import check_refits, estimates, refit
 from lmmkit.inference.targets import Target, targets
 from lmmkit.records import FloatArray
 
@@ -25,6 +26,7 @@ _BETTER = 1e-4
 _MORE_STARTS = 4
 _MORE_STARTS_OF_SEVERAL = 1
 _GAIN = 1e-7
+_END = 1e-4
 
 
 @attrs.frozen(eq=False)
@@ -39,15 +41,21 @@ class CurvePoint:
 
 @attrs.frozen(eq=False)
 class Side:
-    """The part of a profile on one side (1 or -1) of the estimate, which is the first point."""
+    """The part of a profile on one side (1 or -1) of the estimate, which is the first point.
+
+    ``end`` is where a covariance structure ends, where that is before the bound.
+    """
 
     target: Target
     sign: int
     points: tuple[CurvePoint, ...]
+    end: float | None = None
 
     @property
     def bound(self) -> float:
         """Where legal values end on this side."""
+        if self.end is not None:
+            return self.end
         return self.target.upper if self.sign > 0 else self.target.lower
 
 
@@ -55,12 +63,13 @@ class Side:
 class Terrain:
     """What all profiles of a fit share.
 
+    ``space`` is None where terms have covariance structures: then every point is a fit of its own.
     ``floors`` holds, by a correlation's packed index, the best log-likelihood with one of its two
     standard deviations at zero: there every correlation is as good, so that none has less.
     """
 
     fit: Fit
-    space: Geometry
+    space: Geometry | None
     floors: dict[int, float]
 
 
@@ -79,12 +88,7 @@ def terrain(fit: Fit, wanted: tuple[Target, ...]) -> Terrain:
     UnsupportedModelError
         Where covariances, or variances other than zero, are held, or with a residual structure.
     """
-    if fit.objective.structures:
-        raise UnsupportedModelError(
-            "profiles of a fit with covariance structures are not available in this version; use "
-            "method='wald'"
-        )
-    if fit.objective.held:
+    if fit.objective.held and not fit.objective.structures:
         raise UnsupportedModelError(
             "profiles of a fit with held covariances, or held variances other than zero, are not "
             "available; use method='wald', or leave these entries free"
@@ -94,6 +98,9 @@ def terrain(fit: Fit, wanted: tuple[Target, ...]) -> Terrain:
             "profiles of a fit with a residual structure are not available in this version; use "
             "method='wald'"
         )
+    if fit.objective.structures:
+        check_refits(wanted)
+        return Terrain(fit, None, {})
     space = geometry(fit)
     pairs = {t.parameter.index: t.parameter.variances for t in wanted if t.parameter.variances}
     variances = sorted({index for pair in pairs.values() for index in pair})
@@ -142,10 +149,8 @@ def evaluate(
     starts: list[FloatArray],
 ) -> list[CurvePoint]:
     """One point of each side, from a start for the rest."""
-    fit, space = ground.fit, ground.space
-    held = lanes(fit, space, [(side.target, v) for side, v in zip(sides, values, strict=True)])
-    found = _highest(fit, space, held, np.stack(starts))
-    points = []
+    fit, points = ground.fit, []
+    found = _maxima(ground, sides, values, starts)
     for i, (side, value) in enumerate(zip(sides, values, strict=True)):
         loglik, distance = float(found.loglik[i]), float(found.distance[i])
         if distance > _FAR:
@@ -163,6 +168,21 @@ def evaluate(
         zeta = float(np.sqrt(2.0 * max(loss, 0.0)))
         points.append(CurvePoint(value, loglik, zeta, found.x[i]))
     return points
+
+
+def _maxima(
+    ground: Terrain, sides: list[Side], values: list[float], starts: list[FloatArray]
+) -> LaneMaxima:
+    pairs = [(side.target, value) for side, value in zip(sides, values, strict=True)]
+    if ground.space is not None:
+        held = lanes(ground.fit, ground.space, pairs)
+        return _highest(ground.fit, ground.space, held, np.stack(starts))
+    each = [refit(ground.fit, *pair, x) for pair, x in zip(pairs, starts, strict=True)]
+    x, loglik, distance = zip(*each, strict=True)
+    reached = np.array(distance) <= _FAR
+    return LaneMaxima(
+        np.stack(x), np.where(reached, loglik, -np.inf), np.zeros(len(x)), reached.astype(float)
+    )
 
 
 def _highest(fit: Fit, space: Geometry, held: Lanes, start: FloatArray) -> LaneMaxima:
@@ -191,11 +211,12 @@ def _highest(fit: Fit, space: Geometry, held: Lanes, start: FloatArray) -> LaneM
 
 def _start(ground: Terrain, target: Target, sign: int, jump: float) -> _Walker:
     fit, space = ground.fit, ground.space
-    x = lanes(fit, space, [(target, target.estimate)]).x[0]
+    here = [(target, target.estimate)]
+    x = estimates(fit) if space is None else lanes(fit, space, here).x[0]
     side = Side(target, sign, (CurvePoint(target.estimate, fit.loglik, 0.0, x),))
     step = jump * target.std_error
     if not np.isfinite(step) or step == 0.0:
-        step = 0.1 * _typical(space, target)
+        step = 0.1 * (abs(target.estimate) if space is None else _typical(space, target))
     return _Walker(side, step, target.estimate == side.bound)
 
 
@@ -230,6 +251,11 @@ def interpolate(a: CurvePoint, b: CurvePoint, value: float) -> FloatArray:
 def _advance(walker: _Walker, point: CurvePoint, jump: float, cutoff: float) -> _Walker:
     side = walker.side
     moved = point.zeta - side.points[-1].zeta
+    if np.isinf(moved):
+        step = abs(point.value - side.points[-1].value)
+        if step > _END * abs(point.value - side.points[0].value):
+            return _Walker(side, 0.3 * step, False)
+        return _Walker(attrs.evolve(side, end=side.points[-1].value), step, True)
     tiny = 1e-10 * max(abs(point.value), abs(side.points[-1].value))
     if moved > 2.0 * jump and walker.step > tiny:
         return _Walker(side, walker.step * max(0.1, jump / moved), False)

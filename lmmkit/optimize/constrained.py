@@ -29,7 +29,7 @@ from lmmkit.optimize.constrained_problem import (
 )
 from lmmkit.optimize.step import Report, Status
 from lmmkit.parameters.natural import NaturalParams
-from lmmkit.records import FloatArray, record
+from lmmkit.records import FloatArray, float_array, record
 
 _TOLERANCE = 1e-9
 _FEASIBLE = 1e-13
@@ -91,7 +91,38 @@ def maximize_subject_to(
         Where no covariance satisfies the constraints.
     """
     problem = make_problem(objective, constraints)
-    x = _restore(problem, encode(problem, start, theta))
+    found = climb(problem, encode(problem, start, theta), max_iterations, progress)
+    x = found.x
+    return Constrained(
+        _natural(problem, x), found.loglik, found.inertia, found.reports, theta_at(problem, x)
+    )
+
+
+@record
+class Climbed:
+    """Where :func:`climb` ended; the distance to the maximum is in standard errors."""
+
+    loglik: float
+    distance: float
+    inertia: tuple[int, int, int]
+    reports: tuple[Report, ...]
+    x: FloatArray = float_array(1)
+
+
+def climb(
+    problem: Problem,
+    start: FloatArray,
+    max_iterations: int = 200,
+    progress: Callable[[int, Report], None] | None = None,
+) -> Climbed:
+    """The maximum subject to the problem's constraints, from variables that need not satisfy them.
+
+    Raises
+    ------
+    ParameterError
+        Where no covariance satisfies the constraints.
+    """
+    x = _restore(problem, start)
     loglik = _loglik(problem, x)
     reports: list[Report] = []
     status, idle = Status.OUT_OF_ITERATIONS, 0
@@ -110,7 +141,7 @@ def maximize_subject_to(
         if progress is not None:
             progress(len(reports), reports[-1])
     reports.append(Report(status, "constrained newton", loglik, distance, 0.0))
-    return Constrained(_natural(problem, x), loglik, inertia, tuple(reports), theta_at(problem, x))
+    return Climbed(loglik, distance, inertia, tuple(reports), x)
 
 
 def _natural(problem: Problem, x: FloatArray) -> NaturalParams:
