@@ -69,6 +69,7 @@ def build_design(
     """
     from lmmkit.design.plan import part
 
+    coordinates = (coordinates,) if isinstance(coordinates, str) else tuple(coordinates)
     model = formula if isinstance(formula, ModelFormula) else parse_formula(formula)
     frame = as_frame(frame)
     offsets = [f"{{{text}}}" for text in model.offsets]

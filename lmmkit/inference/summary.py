@@ -107,6 +107,10 @@ def _notes(fit: Fit) -> tuple[str, ...]:
         if own is not None:
             how = "" if own.exact else "; its derivatives were computed numerically"
             notes.append(f"Covariance of the effects on {term.group}: {own.name}{how}.")
+    if fit.residual is not None:
+        notes.append(
+            "Derivatives by the residual structure's parameters were computed numerically."
+        )
     if fit.certificate.singular and len(design.terms) > 1:
         bars = [design.terms[k] for k in fit.certificate.singular]
         names = ", ".join(f"({' + '.join(term.names)} | {term.group})" for term in bars)

@@ -138,7 +138,15 @@ def test_simulated_responses_have_the_marginal_covariance() -> None:
 def test_predictions_use_the_modes_of_the_structured_fit() -> None:
     table = predict(FIT, std_error=True)
     assert table["estimate"].to_numpy() == pytest.approx(residuals(FIT)["fitted"].to_numpy())
-    assert (table["std_error"].to_numpy() > 0).all()
+    x = _packed(FIT)
+    V = _covariance(DATA, x[0], x[1], x[2:])
+    Z = (DATA["id"].to_numpy()[:, None] == DATA["id"].unique().sort().to_numpy()).astype(float)
+    prior = x[0] * Z
+    known = np.linalg.inv(X.T @ np.linalg.solve(V, X))
+    a = X - prior @ Z.T @ np.linalg.solve(V, X)
+    left = x[0] * Z @ Z.T - prior @ Z.T @ np.linalg.solve(V, Z @ prior.T)
+    variance = np.diagonal(left) + np.einsum("ij,jk,ik->i", a, known, a)
+    assert table["std_error"].to_numpy() == pytest.approx(np.sqrt(variance), rel=1e-6)
 
 
 def test_tables_and_summary_name_the_parameters() -> None:
