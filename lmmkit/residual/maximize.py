@@ -60,11 +60,13 @@ def maximize_residual(
 def _climb(at: ObjectiveAt, inner: Inner, place: Place, max_iterations: int) -> ResidualOptimum:
     """Newton's method from one start."""
     reports: list[Report] = []
+    gained = np.inf
     for _ in range(max_iterations):
         local = differentiate(at, inner, place)
         ascent, distance = _newton_step(place.theta, local)
         report = Report(Status.RUNNING, "residual newton", place.optimum.loglik, distance)
-        if distance < _DISTANCE:
+        level = float(np.abs(local.gradient).max(initial=0.0)) < _LEVEL
+        if distance < _DISTANCE or (level and gained < _GAIN * (1.0 + abs(report.loglik))):
             found = _leave_saddle(at, inner, place, local)
             if found is None:
                 reports.append(evolve(report, status=Status.CONVERGED))
@@ -72,9 +74,10 @@ def _climb(at: ObjectiveAt, inner: Inner, place: Place, max_iterations: int) -> 
         else:
             found = _search(at, inner, place, ascent, float(local.gradient @ ascent))
         if found is None:
-            close = distance < _CLOSE or float(np.abs(local.gradient).max()) < _LEVEL
+            close = distance < _CLOSE or level
             reports.append(evolve(report, status=Status.CONVERGED if close else Status.STALLED))
             break
+        gained = found[0].optimum.loglik - report.loglik
         place, length = found
         reports.append(evolve(report, loglik=place.optimum.loglik, step_length=length))
     else:
