@@ -11,6 +11,8 @@ from lmmkit.structures.contract import (
     CovarianceStructure,
     Kind,
     Quantity,
+    checked_covariance,
+    checked_start,
     derivatives,
     has_exact_derivatives,
     natural,
@@ -142,8 +144,8 @@ class StructuredTerm:
 
     def start(self, share: float) -> FloatArray:
         """A theta near the structure's start; each standard effect has ``share`` of sigma2."""
-        theta = np.asarray(self.structure.start(self.q), dtype=np.float64)
-        psi = self.covariance(theta)
+        theta = checked_start(self.structure, self.q)
+        psi = checked_covariance(self.structure, theta, self.q)
         columns = np.linalg.inv(self.inverse)
         wanted = np.sqrt(share * (columns**2).sum(axis=1))
         ratio = wanted / np.sqrt(np.maximum(np.diagonal(psi), 1e-300))

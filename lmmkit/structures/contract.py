@@ -136,6 +136,22 @@ def natural_jacobian(structure: CovarianceStructure, theta: FloatArray, q: int) 
     return numeric_first(lambda t: natural(structure, t, q), theta).T
 
 
+def checked_start(structure: CovarianceStructure, q: int) -> FloatArray:
+    """The start, if it is as many finite numbers as ``n_params`` says.
+
+    Raises
+    ------
+    ParameterError
+    """
+    n, start = structure.n_params(q), np.asarray(structure.start(q))
+    if start.shape != (n,) or start.dtype.kind not in "iuf" or not np.isfinite(start).all():
+        raise ParameterError(
+            f"{structure_name(structure)}.start: expected {n} finite numbers, as n_params says, "
+            f"got {start!r}; lmmkit.testing.check_structure says what else is wrong"
+        )
+    return start.astype(np.float64)
+
+
 def checked_covariance(structure: CovarianceStructure, theta: FloatArray, q: int) -> FloatArray:
     """The covariance, if it is a symmetric matrix (q, q) of finite numbers.
 

@@ -21,7 +21,7 @@ from lmmkit.structures import (
     Matern,
     ReducedRank,
 )
-from lmmkit.structures.contract import bound, checked_covariance
+from lmmkit.structures.contract import bound
 
 MACHINES = datasets.load("Machines")
 PLAIN = "score ~ Machine + (0 + Machine | Worker)"
@@ -123,10 +123,13 @@ def test_wrong_constraints(options: Any, words: str) -> None:
         fit(CS, MACHINES, **options)
 
 
-def test_covariances_are_checked_when_asked() -> None:
+def test_covariances_are_checked_before_the_fit() -> None:
     class Odd:
+        def __init__(self, value: Any) -> None:
+            self.value = value
+
         def covariance(self, theta: Any, q: int) -> Any:
-            return theta
+            return self.value
 
         def n_params(self, q: int) -> int:
             return 1
@@ -134,13 +137,30 @@ def test_covariances_are_checked_when_asked() -> None:
         def start(self, q: int) -> Any:
             return np.ones(1)
 
+    fixed = np.eye(3)
+    fixed[0, 1] = 0.5
     for value, words in [
-        (np.ones(3), "of shape"),
-        (np.full((2, 2), np.nan), "finite"),
-        (np.array([[1.0, 0.0], [1.0, 1.0]]), "symmetric"),
+        (np.ones(2), "of shape"),
+        (np.full((3, 3), np.nan), "finite"),
+        (fixed, "symmetric"),
     ]:
-        with pytest.raises(ParameterError, match=words):
-            checked_covariance(Odd(), value, 2)
+        with pytest.raises(ParameterError, match=rf"Odd.covariance: .*{words}"):
+            fit(PLAIN, MACHINES, covariance={"Worker": Odd(value)})
+
+
+def test_starts_are_checked() -> None:
+    class Short:
+        def n_params(self, q: int) -> int:
+            return q
+
+        def start(self, q: int) -> Any:
+            return np.ones(q - 1)
+
+        def covariance(self, theta: Any, q: int) -> Any:
+            return np.diag(theta**2)
+
+    with pytest.raises(ParameterError, match=r"Short.start: expected 3 finite numbers"):
+        fit(PLAIN, MACHINES, covariance={"Worker": Short()})
 
 
 def test_one_effect() -> None:
