@@ -5,11 +5,12 @@ import polars as pl
 import pytest
 from scipy.stats import multivariate_normal
 
-from lmmkit import fit
+from lmmkit import datasets, fit
 from lmmkit.design import build_design, group
 from lmmkit.likelihood import reml
 from lmmkit.moments import cross_products
 from lmmkit.parameters import NaturalParams
+from lmmkit.residual import Residual, compound_symmetry
 
 
 def crossed() -> pl.DataFrame:
@@ -38,3 +39,13 @@ def test_the_hessian_where_a_variance_is_confounded_and_huge(variance: float) ->
     objective = reml(cross_products(group(design)))
     params = NaturalParams(beta=np.zeros(2), psi=(np.array([[variance]]), np.eye(1)), sigma2=1.0)
     assert np.isfinite(objective.hessian(params)).all()
+
+
+def test_a_factor_that_is_fixed_and_random_beside_correlated_residuals() -> None:
+    # trial steps reach covariances at which rounding leaves no positive definite matrix
+    machines = datasets.load("Machines")
+    groups = Residual(compound_symmetry(group="Worker:Machine"))
+    result = fit("score ~ Machine + (1 | Worker) + (1 | Machine)", machines, residual=groups)
+    without = fit("score ~ Machine + (1 | Worker)", machines, residual=groups)
+    assert result.certificate.converged
+    assert result.loglik == pytest.approx(without.loglik, abs=1e-3)

@@ -78,7 +78,11 @@ def em(iterations: int | None = None) -> Step:
             inner = np.eye(len(T)) - T.T @ G @ T / n_levels
             root = T @ psd_factor(0.5 * (inner + inner.T))
             moved.append(vech(root) if term is None else term.m_step(root @ root.T, theta))
-        score = differentiate(objective, evaluate(objective, np.concatenate(moved)))
+        reached = evaluate(objective, np.concatenate(moved))
+        if not np.isfinite(reached.loglik):
+            norm = score_norm(objective, state.score.score)
+            return params, state, Report(Status.STALLED, "em", value.loglik, norm)
+        score = differentiate(objective, reached)
         norm = score_norm(objective, score.score)
         after = EMState(score, state.count + 1)
         if norm <= CONVERGED_BELOW:

@@ -313,4 +313,5 @@ def _snap(factor: FloatArray) -> FloatArray:
     if not small.any():
         return factor
     kept = left * np.where(small, 0.0, values)
+    kept[np.linalg.norm(kept, axis=1) < _NEARLY_ZERO**2] = 0.0
     return psd_factor(kept @ kept.T)

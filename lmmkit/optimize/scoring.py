@@ -67,11 +67,12 @@ def variance_scoring(iterations: int | None = None, *, cuts: int | None = None) 
     ) -> tuple[SquareRootParams, ScoringState, Report]:
         score = state.score
         moved, cut = _scored(objective, score)
-        after = differentiate(objective, evaluate(objective, moved))
-        if not after.value.loglik >= score.value.loglik:
+        value = evaluate(objective, moved)
+        if not value.loglik >= score.value.loglik:
             norm = score_norm(objective, score.score)
             report = Report(Status.STALLED, "variance_scoring", score.value.loglik, norm)
             return params, state, report
+        after = differentiate(objective, value)
         norm = score_norm(objective, after.score)
         count, cut_steps = state.count + 1, state.cuts + cut
         finished = count == iterations or cut_steps == cuts
