@@ -176,14 +176,15 @@ def _loglik(problem: Problem, x: FloatArray) -> float:
 
 
 def _restore(problem: Problem, x: FloatArray) -> FloatArray:
-    """The nearby point that satisfies the constraints, by Gauss-Newton steps."""
+    """The nearby point that satisfies the constraints, by Gauss-Newton steps; sigma2 held stays."""
+    moves = np.append(np.ones(len(x) - 1), problem.objective.held_sigma2 is None)
     for _ in range(60):
         found = equalities(problem, x)
         h = np.array([e.residual for e in found])
         if np.abs(h).max(initial=0.0) <= _FEASIBLE * (1.0 + np.abs(x).max()):
             return x
         A = np.array([e.gradient for e in found])
-        step = np.linalg.lstsq(A, h, rcond=1e-12)[0]
+        step = np.linalg.lstsq(A * moves, h, rcond=1e-12)[0]
         x = x - step * min(1.0, 2.0 / float(np.abs(step[-1:]).max(initial=1e-300)))
     if np.abs(h).max() > 1e-8 * (1.0 + np.abs(x).max()):
         raise ParameterError(
