@@ -8,10 +8,11 @@ import numpy as np
 
 from lmmkit.errors import ParameterError
 from lmmkit.records import FloatArray, evolve, record
-from lmmkit.structures.contract import Derivatives, Kind, bound
+from lmmkit.structures.contract import Derivatives, Kind, bound, structure_name
 from lmmkit.structures.numeric import numeric_derivatives
 
 _Names: TypeAlias = tuple[str, ...]
+_ROUNDING = 1e-8
 
 
 @runtime_checkable
@@ -39,6 +40,17 @@ def _correlation(instance: Any, attribute: Any, value: Any) -> None:
             f"{type(instance).__name__}: expected a correlation such as AR1(), with n_params, "
             f"start and correlation, got {value!r}"
         )
+
+
+def _matrix(inner: Correlation, theta: FloatArray, q: int) -> FloatArray:
+    """R, if its diagonal is one: otherwise what is reported as standard deviations is not."""
+    R = np.asarray(inner.correlation(theta, q))
+    if R.ndim == 2 and (np.abs(np.diagonal(R) - 1.0) > _ROUNDING).any():
+        raise ParameterError(
+            f"{structure_name(inner)}.correlation: expected ones on the diagonal at {theta}, got\n"
+            f"{R}"
+        )
+    return R
 
 
 def _derivatives(inner: Correlation, theta: FloatArray, q: int) -> Derivatives:
@@ -96,7 +108,7 @@ class Homogeneous:
 
     def covariance(self, theta: FloatArray, q: int) -> FloatArray:
         """``theta_0^2 R``."""
-        return np.asarray(theta[0] ** 2 * self.correlation_of.correlation(theta[1:], q))
+        return np.asarray(theta[0] ** 2 * _matrix(self.correlation_of, theta[1:], q))
 
     def derivatives(self, theta: FloatArray, q: int) -> Derivatives:
         """Exact where the correlation's are."""
@@ -156,7 +168,7 @@ class Heterogeneous:
     def covariance(self, theta: FloatArray, q: int) -> FloatArray:
         """``S R S``."""
         sd = np.exp(theta[:q])
-        return np.asarray(np.outer(sd, sd) * self.correlation_of.correlation(theta[q:], q))
+        return np.asarray(np.outer(sd, sd) * _matrix(self.correlation_of, theta[q:], q))
 
     def derivatives(self, theta: FloatArray, q: int) -> Derivatives:
         """Exact where the correlation's are."""

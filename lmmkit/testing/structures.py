@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lmmkit.errors import ConformanceError, LmmkitError, ParameterError
+from lmmkit.errors import ArgumentError, ConformanceError, LmmkitError, ParameterError
 from lmmkit.likelihood.structured import StructuredTerm
 from lmmkit.records import FloatArray, adopt
 from lmmkit.structures.contract import (
     CovarianceStructure,
     Kind,
     bound,
+    natural,
     natural_jacobian,
     require_structure,
 )
@@ -52,12 +53,16 @@ def check_structure(
     ------
     ConformanceError
         Says what is wrong with the structure.
+    ArgumentError
+        Where there are no effects.
     """
     try:
         require_structure(structure, "check_structure")
     except ParameterError as error:
         raise ConformanceError(str(error)) from None
     names = tuple(f"f[{i}]" for i in range(effects)) if isinstance(effects, int) else tuple(effects)
+    if not names:
+        raise ArgumentError(f"check_structure: expected one effect or more, got {effects!r}")
     term = StructuredTerm(bound(structure, names), names, np.eye(len(names)))
     generator = np.random.default_rng(seed)
     start = _start(term)
@@ -65,6 +70,7 @@ def check_structure(
     _check_names(term)
     for theta in map(adopt, places):
         _check_covariance(term, theta, "near the start")
+        _check_bounds(term, theta)
         _check_derivatives(term, theta)
     _check_far(term, start)
     for theta in map(adopt, places[1:]):
@@ -109,11 +115,16 @@ def _check_names(term: StructuredTerm) -> None:
 def _covariance(term: StructuredTerm, theta: FloatArray) -> FloatArray:
     try:
         with np.errstate(all="ignore"):
-            return np.asarray(term.covariance(theta))
+            psi = term.covariance(theta)
+    except ParameterError as error:
+        raise _fail(term, str(error)) from None
     except ValueError as error:
         if "read-only" in str(error):
             raise _fail(term, "covariance modifies its argument theta; make a copy") from None
         raise
+    if not isinstance(psi, np.ndarray):
+        raise _fail(term, f"covariance has to return a numpy array, not {type(psi).__name__}")
+    return psi
 
 
 def _check_covariance(term: StructuredTerm, theta: FloatArray, where: str) -> None:
@@ -148,12 +159,29 @@ def _check_far(term: StructuredTerm, start: FloatArray) -> None:
             _check_covariance(term, adopt(theta), "far out, where boundaries are")
 
 
+def _check_bounds(term: StructuredTerm, theta: FloatArray) -> None:
+    values = natural(term.structure, theta, term.q)
+    if values.shape != (term.n,):
+        raise _fail(term, f"natural has to give {term.n} numbers, but gives {values!r}")
+    for x, value in zip(term.quantities, values.tolist(), strict=True):
+        low, high = x.kind.bounds
+        inside = np.isfinite(value) if x.kind is Kind.SD else low <= value <= high
+        if not inside:
+            raise _fail(
+                term,
+                f"{x.name} is {value:.6g} at theta = {np.round(theta, 4)}, but a parameter of the "
+                f"kind {x.kind.name} lies between {low:g} and {high:g}",
+            )
+
+
 def _check_derivatives(term: StructuredTerm, theta: FloatArray) -> None:
     own = getattr(term.structure, "derivatives", None)
     if own is None or not term.exact:
         return
     expected = numeric_derivatives(lambda t: np.asarray(term.covariance(t)), theta)
     found = own(theta, term.q)
+    if not isinstance(found, tuple) or len(found) != 2:
+        raise _fail(term, "derivatives has to return a pair, the first and the second ones")
     for which, mine, other in zip(("first", "second"), found, expected, strict=True):
         if np.shape(mine) != other.shape:
             raise _fail(
@@ -162,7 +190,7 @@ def _check_derivatives(term: StructuredTerm, theta: FloatArray) -> None:
             )  # fmt: skip
         size = 1.0 + np.abs(other).max()
         gap = np.abs(mine - other)
-        if gap.max() > 1e-6 * size:
+        if not gap.max() <= 1e-6 * size:
             index = np.unravel_index(int(gap.argmax()), gap.shape)
             place = ", ".join(map(str, index))
             raise _fail(

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from attrs import frozen
 
-from lmmkit.errors import ConformanceError
+from lmmkit.errors import ArgumentError, ConformanceError
 from lmmkit.records import FloatArray
-from lmmkit.structures import Kind
+from lmmkit.structures import Heterogeneous, Homogeneous, Kind
 from lmmkit.structures.from_formula import IN_FORMULAS
+from lmmkit.structures.numeric import numeric_derivatives
 from lmmkit.testing import check_structure
 from tests.registries import STRUCTURES
 
@@ -149,6 +150,22 @@ class DerivativesOfWrongShape(WrongDerivatives):
         return first[0], second
 
 
+class OneDerivative(WrongDerivatives):
+    def derivatives(self, theta: FloatArray, q: int) -> Any:
+        return super().derivatives(theta, q)[0]
+
+
+class NoNumbers(WrongDerivatives):
+    def derivatives(self, theta: FloatArray, q: int) -> tuple[FloatArray, FloatArray]:
+        first, second = numeric_derivatives(lambda at: self.covariance(at, q), theta)
+        return first, np.nan * second
+
+
+class NoArray(Sound):
+    def covariance(self, theta: FloatArray, q: int) -> Any:
+        return super().covariance(theta, q).tolist()
+
+
 class OneName(Sound):
     def names(self, effects: tuple[str, ...]) -> tuple[str, ...]:
         return ("sd",)
@@ -161,7 +178,7 @@ class SameNames(Sound):
 
 class WrongKind(Sound):
     def kinds(self, q: int) -> tuple[Kind, ...]:
-        return (Kind.COR, Kind.COR)
+        return (Kind.SHAPE, Kind.COR)
 
     def natural(self, theta: FloatArray, q: int) -> FloatArray:
         return np.array([np.exp(theta[0]), 0.5 * (1.0 + np.tanh(theta[1]))])
@@ -170,6 +187,35 @@ class WrongKind(Sound):
 class NaturalLosesOne(Sound):
     def natural(self, theta: FloatArray, q: int) -> FloatArray:
         return np.array([np.exp(theta[0]), 2.0 * np.exp(theta[0])])
+
+
+class OutOfBounds(Sound):
+    """A correlation of 1.3."""
+
+    def kinds(self, q: int) -> tuple[Kind, ...]:
+        return (Kind.SD, Kind.COR)
+
+    def natural(self, theta: FloatArray, q: int) -> FloatArray:
+        return np.exp(theta)
+
+
+class OneNatural(Sound):
+    def natural(self, theta: FloatArray, q: int) -> FloatArray:
+        return np.exp(theta[:1])
+
+
+@frozen
+class NoCorrelation:
+    """Its diagonal is not one."""
+
+    def n_params(self, q: int) -> int:
+        return 1
+
+    def start(self, q: int) -> FloatArray:
+        return np.zeros(1)
+
+    def correlation(self, theta: FloatArray, q: int) -> FloatArray:
+        return np.asarray(2.0 * np.eye(q) + 1.0 / (1.0 + np.exp(theta[0])))
 
 
 class WrongMStep(Sound):
@@ -209,9 +255,16 @@ BROKEN: list[tuple[Any, str]] = [
     (WrongDerivatives(), "first derivatives at .* are wrong"),
     (WrongSecondDerivatives(), "second derivatives at .* are wrong"),
     (DerivativesOfWrongShape(), "first derivatives have to have shape"),
+    (OneDerivative(), "derivatives has to return a pair"),
+    (NoNumbers(), "second derivatives at .* are wrong: entry .* is nan"),
+    (NoArray(), "covariance has to return a numpy array, not list"),
+    (OutOfBounds(), "theta_2 is 1.3.* the kind COR lies between -1 and 1"),
+    (OneNatural(), "natural has to give 2 numbers"),
+    (Homogeneous(NoCorrelation()), "NoCorrelation.correlation: expected ones on the diagonal"),
+    (Heterogeneous(NoCorrelation()), "NoCorrelation.correlation: expected ones on the diagonal"),
     (OneName(), "expected 2 different names"),
     (SameNames(), "expected 2 different names"),
-    (WrongKind(), "theta_1 is .* when all standard deviations are doubled.* kind COR"),
+    (WrongKind(), "theta_1 is .* when all standard deviations are doubled.* kind SHAPE"),
     (NaturalLosesOne(), "natural does not determine theta"),
     (WrongMStep(), "m_step does not return the theta that maximizes"),
     (EqualToNothing(), "copy by copy.deepcopy is not equal"),
@@ -226,6 +279,12 @@ def test_the_sound_structure_passes() -> None:
 def test_broken_structures_are_caught(structure: Any, words: str) -> None:
     with pytest.raises(ConformanceError, match=f"(?s){words}"):
         check_structure(structure)
+
+
+@pytest.mark.parametrize("effects", [0, -1, ()])
+def test_some_effects_are_needed(effects: Any) -> None:
+    with pytest.raises(ArgumentError, match="expected one effect or more"):
+        check_structure(Sound(), effects)
 
 
 def test_structures_whose_fit_does_not_end_are_caught() -> None:
