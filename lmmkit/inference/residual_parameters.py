@@ -27,7 +27,8 @@ def residual_parameters(fit: Fit, level: float = 0.95) -> pl.DataFrame:
     -------
     polars.DataFrame
         ``term, estimate, std_error, conf_low, conf_high``, one row a parameter, none without a
-        residual structure. Standard errors come from the observed information of all parameters.
+        residual structure. Standard errors come from the observed information of all parameters;
+        those of parameters on their boundary, see ``Fit.certificate``, are null.
         The intervals are symmetric on a scale without bounds, as nlme's are: the logarithm of a
         positive parameter, ``log((v - low) / (high - v))`` of one between bounds. Those of a
         parameter that the data do not identify are null.
@@ -51,7 +52,10 @@ def residual_parameters(fit: Fit, level: float = 0.95) -> pl.DataFrame:
 
 
 def standard_errors(fit: Fit) -> FloatArray:
-    """Standard errors (k,) of the residual parameters; NaN where they are not identified."""
+    """Standard errors (k,) of the residual parameters.
+
+    NaN where they are not identified or at the end of their values.
+    """
     found = information_of(fit)
     local = _differences(fit, found.coordinates)
     tangent = np.linalg.qr(found.held.T, mode="complete")[0][:, len(found.held) :]
@@ -62,7 +66,9 @@ def standard_errors(fit: Fit) -> FloatArray:
     loadings = _jacobian(fit) @ vectors
     errors: FloatArray = np.sqrt((loadings[:, known] ** 2 / values[known]).sum(axis=1))
     unknown = np.linalg.norm(loadings[:, ~known], axis=1) > 1e-4 * np.linalg.norm(loadings, axis=1)
-    return np.where(unknown | (errors == 0.0), np.nan, errors)
+    assert fit.residual is not None, "there are parameters of a residual structure"
+    outside = np.isin(fit.residual.names, fit.certificate.boundary)
+    return np.where(unknown | outside | (errors == 0.0), np.nan, errors)
 
 
 def information_lost(fit: Fit, coordinates: Coordinates) -> FloatArray:

@@ -33,6 +33,9 @@ class Certificate:
         a maximum none is negative; a zero one is a direction along a singular covariance.
     singular : tuple of int
         Positions of the random terms whose covariance is singular, on the boundary.
+    boundary : tuple of str
+        Parameters of the residual structure that the log-likelihood drives to the end of their
+        values, or does not change with.
     """
 
     status: Status
@@ -40,10 +43,16 @@ class Certificate:
     score_norm: float
     inertia: tuple[int, int, int]
     singular: tuple[int, ...]
+    boundary: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         text = self.status.value
-        if self.inertia[1] and not self.singular:
+        if self.boundary:
+            text += (
+                f" The residual structure is on its boundary in {', '.join(self.boundary)}: the "
+                "log-likelihood rises, or is flat, towards the end of the values."
+            )
+        if self.inertia[1] > len(self.boundary) and not self.singular:
             text += " The log-likelihood is flat there: not every variance is identified."
         if self.singular:
             text += " The covariance of the random effects is singular: it is on the boundary."

@@ -4,19 +4,43 @@ from typing import Self
 
 import numpy as np
 
-from lmmkit.records import FloatArray, record
-from lmmkit.residual.checks import check_distinct, check_whole, column_name, distances
+from lmmkit.errors import DataError
+from lmmkit.records import FloatArray, evolve, record
+from lmmkit.residual.checks import (
+    check_distinct,
+    check_numbers,
+    check_whole,
+    column_name,
+    distances,
+    gaps,
+)
 from lmmkit.residual.contract import Coordinates, ResidualParameter, elementwise
+
+_STARTS = np.array([[0.2], [0.8], [0.98]])
 
 
 @record
 class Autoregression:
-    """``corr = phi^|t - s|``, ``lower < phi < 1``; times are whole where phi may be negative."""
+    """``corr = phi^|t - s|``, ``lower < phi < 1``; times are whole where phi may be negative.
+
+    Theta is of ``rho = sign(phi) |phi|^unit``, the correlation of rows a unit apart, so that the
+    scale of time does not matter.
+
+    Attributes
+    ----------
+    unit : float
+        Of any times their typical gap; of whole times the greatest common divisor of the gaps. An
+        even one cannot tell the sign of phi, which is then positive.
+    typical : float
+        The median gap in units.
+    """
 
     name: str
     lower: float
     time: str | None
     group: str | None
+    unit: float = 1.0
+    typical: float = 1.0
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -27,32 +51,63 @@ class Autoregression:
         return (ResidualParameter("phi", self.lower, 1.0),)
 
     def learn(self, coordinates: Coordinates) -> Self:
-        if self.lower < 0.0:
+        whole = self.lower < 0.0
+        if whole:
             check_whole(coordinates, self.name)
+        else:
+            check_numbers(coordinates, self.name)
         check_distinct(coordinates, self.name)
-        return self
+        steps = gaps(coordinates)
+        if not len(steps):
+            return self
+        median = float(np.median(steps))
+        if not whole:
+            self._check_unit(median)
+            return evolve(self, unit=median)
+        unit = int(np.gcd.reduce(steps.astype(np.int64)))
+        lower = self.lower if unit % 2 else 0.0
+        return evolve(self, lower=lower, unit=float(unit), typical=median / unit)
+
+    def _check_unit(self, unit: float) -> None:
+        if _STARTS[0, 0] ** (1.0 / unit) == 0.0:
+            raise DataError(
+                f"{self.name}: rows next to one another in {self.time!r} are typically {unit:.2g} "
+                "apart, so that phi, the correlation at a distance of 1, would be too small for a "
+                "number; multiply the times, to days or seconds say, or use exponential()"
+            )
 
     def start(self) -> FloatArray:
-        return self.parameters[0].theta(np.array([[0.2], [0.8], [0.98]]))
+        return self.parameters[0].theta(_STARTS ** (1.0 / self.typical))
 
     def values(self, theta: FloatArray) -> FloatArray:
-        return elementwise(self.parameters, theta)
+        rho = self._rho(theta)
+        return np.array([np.sign(rho) * np.abs(rho) ** (1.0 / self.unit)])
+
+    def _rho(self, theta: FloatArray) -> float:
+        return float(elementwise(self.parameters, theta)[0])
+
+    def _power(self, theta: FloatArray, lags: FloatArray) -> FloatArray:
+        """``phi^lags``."""
+        rho = self._rho(theta)
+        size = np.asarray(abs(rho) ** (lags / self.unit))
+        return np.where(lags % 2.0 == 1.0, -size, size) if rho < 0.0 else size
 
     def correlation(self, theta: FloatArray, coordinates: FloatArray) -> FloatArray:
-        return np.asarray(self.values(theta)[0] ** distances(coordinates))
+        return self._power(theta, distances(coordinates))
 
     def whiten(
         self, theta: FloatArray, coordinates: FloatArray, columns: FloatArray
     ) -> tuple[FloatArray, float]:
-        phi = self.values(theta)[0]
-        gaps = np.diff(coordinates[..., 0], axis=-1)
+        lags = np.diff(coordinates[..., 0], axis=-1)
         with np.errstate(divide="ignore"):
-            logarithm = np.log(np.abs(phi))
-        return whiten_steps(phi**gaps, -np.expm1(2.0 * gaps * logarithm), columns)
+            logarithm = np.log(np.abs(self._rho(theta))) / self.unit
+        return whiten_steps(self._power(theta, lags), -np.expm1(2.0 * lags * logarithm), columns)
 
 
 def ar1(time: str | None = None, *, group: str | None = None) -> Autoregression:
     """First-order autoregression: ``corr = phi^|t - s|``, ``-1 < phi < 1``; nlme's ``corAR1``.
+
+    Where all gaps of time are even, the sign of phi makes no difference, and it is positive.
 
     Parameters
     ----------

@@ -55,6 +55,22 @@ def check_whole(coordinates: Coordinates, structure: str) -> None:
         )
 
 
+def check_numbers(coordinates: Coordinates, structure: str) -> None:
+    """Raise where a coordinate is text, whose levels have an order but no distance."""
+    for name, levels in zip(coordinates.columns, coordinates.levels, strict=True):
+        if levels is not None:
+            raise DataError(
+                f"{structure}: expected numbers in {name!r}, got text, such as "
+                f"{str(levels[0])!r}; make it a number with with_columns() on the frame"
+            )
+
+
+def gaps(coordinates: Coordinates) -> FloatArray:
+    """The distances in time of neighbours in a group."""
+    inside = coordinates.codes[1:] == coordinates.codes[:-1]
+    return np.asarray(np.diff(coordinates.values[:, 0])[inside])
+
+
 def _group(coordinates: Coordinates, row: int) -> str:
     if not coordinates.group:
         return "the data, which are one group,"

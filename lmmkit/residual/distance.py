@@ -7,7 +7,13 @@ import numpy as np
 
 from lmmkit.errors import ArgumentError
 from lmmkit.records import FloatArray, evolve, record
-from lmmkit.residual.checks import check_distinct, column_name, column_names, distances
+from lmmkit.residual.checks import (
+    check_distinct,
+    check_numbers,
+    column_name,
+    column_names,
+    distances,
+)
 from lmmkit.residual.contract import Coordinates, ResidualParameter, elementwise
 
 _START = np.array([0.05, 0.2, 0.6])
@@ -53,6 +59,7 @@ class Distance:
         return tuple(own)
 
     def learn(self, coordinates: Coordinates) -> Self:
+        check_numbers(coordinates, self.name)
         if not self.nugget:
             check_distinct(coordinates, self.name)
         starts = np.cumsum(coordinates.sizes) - coordinates.sizes

@@ -119,4 +119,7 @@ def _search(
     starts: FloatArray,
 ) -> tuple[FittedResidual, Objective, Optimum]:
     found = maximize_residual(current.objective, inner, starts)
-    return evolve(current, theta=found.theta), found.objective, found.optimum
+    names = tuple(current.names[i] for i in found.boundary)
+    certificate = evolve(found.optimum.certificate, boundary=names)
+    optimum = evolve(found.optimum, certificate=certificate)
+    return evolve(current, theta=found.theta), found.objective, optimum

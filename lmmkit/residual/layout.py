@@ -74,10 +74,11 @@ def read_values(columns: Sequence[pl.Series], n: int) -> tuple[FloatArray, list[
         if kind == "number":
             values[:, j] = series.cast(pl.Float64).to_numpy()
             levels.append(None)
-        elif kind == "date":
+        elif kind not in ("text", "true/false"):
             raise DataError(
                 f"the residual structure cannot use {series.name!r}, which is {series.dtype}; make "
-                "it a number, of days say, with with_columns() on the frame"
+                f"it a number{', of days say,' if kind == 'date' else ' or text'} with "
+                "with_columns() on the frame"
             )
         else:
             found, values[:, j] = levels_and_codes(series)

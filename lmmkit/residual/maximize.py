@@ -1,6 +1,7 @@
 """Newton's method over the residual parameters, everything else at its best for each of them."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lmmkit.errors import DataError
 from lmmkit.likelihood.objective import Objective
@@ -33,10 +34,14 @@ _GAIN = 1e-8
 
 @record
 class ResidualOptimum:
-    """Where the search over theta ended; its optimum's certificate is of all parameters."""
+    """Where the search over theta ended; its optimum's certificate is of all parameters.
+
+    ``boundary`` has the positions in theta that are as far out as the likelihood can tell.
+    """
 
     objective: Objective
     optimum: Optimum
+    boundary: tuple[int, ...]
     theta: FloatArray = computed_array()
 
 
@@ -85,7 +90,18 @@ def _climb(at: ObjectiveAt, inner: Inner, place: Place, max_iterations: int) -> 
         local = differentiate(at, inner, place)
     certificate = _certificate(place, local, reports[-1])
     optimum = evolve(place.optimum, certificate=certificate, reports=tuple(reports))
-    return ResidualOptimum(place.objective, optimum, place.theta)
+    return ResidualOptimum(place.objective, optimum, _boundary(place.theta, local), place.theta)
+
+
+def _outward(theta: FloatArray, local: Curvature) -> NDArray[np.bool_]:
+    """Which elements are as far out as they may be, and would go on."""
+    return np.asarray((np.abs(theta) >= _FARTHEST) & (local.gradient * theta >= 0.0))
+
+
+def _boundary(theta: FloatArray, local: Curvature) -> tuple[int, ...]:
+    curvature = np.abs(np.diagonal(local.hessian))
+    flat = (np.abs(local.gradient) < _LEVEL) & (curvature < FLAT)
+    return tuple(np.flatnonzero(flat | _outward(theta, local)).tolist())
 
 
 def _newton_step(theta: FloatArray, local: Curvature) -> tuple[FloatArray, float]:
@@ -93,7 +109,7 @@ def _newton_step(theta: FloatArray, local: Curvature) -> tuple[FloatArray, float
 
     An element of theta that is as far out as it may be, and would go on, stays.
     """
-    free = ~((np.abs(theta) >= _FARTHEST) & (local.gradient * theta >= 0.0))
+    free = ~_outward(theta, local)
     values, vectors = np.linalg.eigh(-local.hessian[np.ix_(free, free)])
     size = np.maximum(np.abs(values), _NO_CURVATURE)
     along = vectors.T @ local.gradient[free]
@@ -141,6 +157,9 @@ def _certificate(place: Place, local: Curvature, last: Report) -> Certificate:
         # no step along these directions gains: beside a bound of Psi the profile may bend so
         flat, down = flat + down, 0
         status = inner.status
+    rising = _outward(place.theta, local) & (np.abs(local.gradient) > _LEVEL)
+    if status is Status.CONVERGED and rising.any():
+        status = Status.STALLED
     return Certificate(
         status=status,
         converged=status is Status.CONVERGED,

@@ -10,7 +10,7 @@ import numpy as np
 
 from lmmkit.errors import ArgumentError
 from lmmkit.records import FloatArray, evolve, record
-from lmmkit.residual.checks import check_distinct, check_whole, column_name, distances
+from lmmkit.residual.checks import check_distinct, check_whole, column_name, distances, gaps
 from lmmkit.residual.contract import Coordinates, ResidualParameter
 from lmmkit.residual.visits import Visits, visits_of
 
@@ -24,6 +24,7 @@ class ARMA:
     q: int
     group: str | None
     longest: int = 1
+    typical: float = 1.0
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -40,12 +41,15 @@ class ARMA:
         starts = np.cumsum(coordinates.sizes) - coordinates.sizes
         times = coordinates.values[:, 0]
         extent = np.maximum.reduceat(times, starts) - np.minimum.reduceat(times, starts)
-        return evolve(self, longest=max(1, int(extent.max())))
+        steps = gaps(coordinates)
+        typical = float(np.median(steps)) if len(steps) else 1.0
+        return evolve(self, longest=max(1, int(extent.max())), typical=typical)
 
     def start(self) -> FloatArray:
         axes = np.eye(self.p + self.q)
+        low, high = (2.0 * np.arctanh(rho ** (1.0 / self.typical)) for rho in (0.2, 0.66))
         both = [0.8 * axes[-1], -0.8 * axes[-1]] if self.p and self.q else []
-        return np.array([0.4 * axes[0], 1.6 * axes[0], -0.8 * axes[0], *both])
+        return np.array([low * axes[0], high * axes[0], -0.8 * axes[0], *both])
 
     def values(self, theta: FloatArray) -> FloatArray:
         ar = coefficients(np.tanh(0.5 * theta[: self.p]))
