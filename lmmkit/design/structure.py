@@ -7,7 +7,12 @@ from lmmkit.design.design import Design, RandomTerm
 from lmmkit.errors import ArgumentError, FormulaError
 from lmmkit.formula.parse import parse_formula
 from lmmkit.records import evolve
-from lmmkit.structures.contract import CovarianceStructure, bound, require_structure
+from lmmkit.structures.contract import (
+    CovarianceStructure,
+    bound,
+    require_structure,
+    structure_name,
+)
 from lmmkit.structures.unstructured import Unstructured
 
 
@@ -33,7 +38,7 @@ def with_covariance(design: Design, covariance: Mapping[str, Any]) -> Design:
     Raises
     ------
     ArgumentError
-        For a key that is not one random term.
+        For a key that is not one random term, or a term that has a structure already.
     ParameterError
         For a value that is no structure, or one that these effects cannot have.
     """
@@ -46,6 +51,11 @@ def with_covariance(design: Design, covariance: Mapping[str, Any]) -> Design:
     for key, value in covariance.items():
         k = _position(design, key)
         structure = require_structure(value, f"covariance[{key!r}]")
+        if terms[k].structure is not None:
+            raise ArgumentError(
+                f"covariance: the term {_keys(design, k, terms[k])[-1]!r} has a structure already, "
+                f"{structure_name(terms[k].structure)}; name one, in the formula or here"
+            )
         terms[k] = evolve(terms[k], structure=bound_structure(structure, terms[k].names))
     return evolve(design, terms=tuple(terms))
 

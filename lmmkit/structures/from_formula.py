@@ -1,5 +1,6 @@
 """The structures' names in formulas: ``ar1(0 + t | g, hom=False)``."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,13 +16,19 @@ from lmmkit.structures.unstructured import Unstructured
 
 def _of(correlation: Callable[[], Correlation], homogeneous: bool) -> Callable[..., Any]:
     def make(hom: bool = homogeneous) -> CovarianceStructure:
-        return Homogeneous(correlation()) if hom else Heterogeneous(correlation())
+        return Homogeneous(correlation()) if _flag(hom) else Heterogeneous(correlation())
 
     return make
 
 
 def _diagonal(homogeneous: bool) -> Callable[..., Any]:
-    return lambda hom=homogeneous: Identity() if hom else Diagonal()
+    return lambda hom=homogeneous: Identity() if _flag(hom) else Diagonal()
+
+
+def _flag(hom: Any) -> bool:
+    if not isinstance(hom, bool):
+        raise ParameterError(f"hom: expected True or False, got {hom!r}")
+    return hom
 
 
 def _matern(smoothness: float | None = None) -> CovarianceStructure:
@@ -63,6 +70,11 @@ def structure_in_formula(
             "random term needs an operator before its parenthesis: 'x + (1 | g)'"
         )
     try:
-        return IN_FORMULAS[name](*arguments, **options)
-    except (TypeError, ParameterError) as error:
+        given = inspect.signature(IN_FORMULAS[name]).bind(*arguments, **options)
+    except TypeError as error:
+        known = ", ".join(inspect.signature(IN_FORMULAS[name]).parameters) or "nothing"
+        raise FormulaError(f"{text!r}: {name} takes {known} after its term: {error}") from None
+    try:
+        return IN_FORMULAS[name](*given.args, **given.kwargs)
+    except ParameterError as error:
         raise FormulaError(f"{text!r}: {error}") from None

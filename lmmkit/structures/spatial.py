@@ -130,9 +130,15 @@ class Gaussian:
 
 
 def _smoothness(instance: object, attribute: object, value: float | None) -> None:
-    if value is not None and not 0.0 < value <= _SMOOTHEST:
+    if value is None:
+        return
+    if (
+        not isinstance(value, int | float)
+        or isinstance(value, bool)
+        or not 0.0 < value <= _SMOOTHEST
+    ):
         raise ParameterError(
-            f"Matern.smoothness: expected a number between 0 and {_SMOOTHEST:g}, got {value}"
+            f"Matern.smoothness: expected a number between 0 and {_SMOOTHEST:g}, got {value!r}"
         )
 
 

@@ -63,6 +63,18 @@ def test_wrong_covariances(covariance: Any, words: str) -> None:
         fit(PLAIN, MACHINES, covariance=covariance)
 
 
+@pytest.mark.parametrize(
+    ("model", "covariance"),
+    [
+        ("score ~ Machine + cs(0 + Machine | Worker)", {"Worker": Diagonal()}),
+        (PLAIN, {"Worker": Diagonal(), "0 + Machine | Worker": Identity()}),
+    ],
+)
+def test_a_term_has_one_structure(model: str, covariance: Any) -> None:
+    with pytest.raises(ArgumentError, match=r"'0 \+ Machine \| Worker' has a structure already"):
+        fit(model, MACHINES, covariance=covariance)
+
+
 def test_a_term_is_named_where_its_factor_has_several() -> None:
     model = "score ~ Machine + (1 | Worker) + (0 + Machine | Worker)"
     with pytest.raises(ArgumentError, match="names several terms"):
