@@ -18,7 +18,7 @@ def column_name(value: Any, role: str) -> str | None:
 
 def column_names(values: Any, role: str) -> tuple[str, ...]:
     """One or several names of columns as a tuple."""
-    listed = (values,) if isinstance(values, str) else tuple(values)
+    listed = tuple(values) if isinstance(values, tuple | list) else (values,)
     if listed and all(isinstance(value, str) and value for value in listed):
         return listed
     raise ArgumentError(f"{role}: expected names of columns, got {values!r}")

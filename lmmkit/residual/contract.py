@@ -11,7 +11,7 @@ import attrs
 import numpy as np
 import polars as pl
 
-from lmmkit.records import FloatArray, IntArray, float_array, int_array, record
+from lmmkit.records import FloatArray, IntArray, evolve, float_array, int_array, record
 
 
 @record
@@ -91,6 +91,12 @@ class Coordinates:
         """Rows of each group."""
         return np.bincount(self.codes).astype(np.int32)
 
+    def first(self, n: int) -> "Coordinates":
+        """The first n columns alone."""
+        return evolve(
+            self, columns=self.columns[:n], levels=self.levels[:n], values=self.values[:, :n]
+        )
+
     def label(self, column: int, value: float) -> str:
         """How the data write the value of a coordinate."""
         levels = self.levels[column]
@@ -157,7 +163,7 @@ class VarianceFunction(Protocol):
         """As of a correlation; every row is a group of its own."""
 
     def start(self) -> FloatArray:
-        """Theta to start from, (k,)."""
+        """Theta to start from, (k,), or several to choose from, (s, k), the plainest first."""
 
     def values(self, theta: FloatArray) -> FloatArray:
         """The parameters (k,) at theta."""

@@ -1,5 +1,6 @@
 """A correlation that a user writes as one function."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Self, TypeAlias
 
@@ -76,13 +77,14 @@ def correlation_function(
     group : str, optional
         The grouping factor; by default that of the random effects, or all rows are one group.
     """
-    if not callable(function) or not parameters:
+    if not callable(function) or not isinstance(parameters, Mapping) or not parameters:
         raise ArgumentError(
             "correlation_function: expected a function and its parameters, such as "
             "{'range': (1.0, 0.0, math.inf)}"
         )
     for name, value in parameters.items():
-        if len(value) != 3 or not value[1] < value[0] < value[2]:
+        numbers = isinstance(value, Sequence) and all(isinstance(v, int | float) for v in value)
+        if not numbers or len(value) != 3 or not value[1] < value[0] < value[2]:
             raise ArgumentError(
                 f"correlation_function: expected {name!r} as (start, lower, upper) with lower < "
                 f"start < upper, got {value!r}"
@@ -91,6 +93,7 @@ def correlation_function(
             raise ArgumentError(
                 f"correlation_function: {name!r} has an upper bound only; use its negative"
             )
+    _check_signature(function, parameters)
     return OfFunction(
         columns=column_names(columns, "correlation_function: columns"),
         group=column_name(group, "correlation_function: group"),
@@ -100,3 +103,18 @@ def correlation_function(
         initial=tuple(value[0] for value in parameters.values()),
         function=function,
     )
+
+
+def _check_signature(function: MatrixFunction, parameters: Mapping[str, object]) -> None:
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # some built-in functions have none
+        return
+    try:
+        signature.bind(None, **dict.fromkeys(parameters))
+    except TypeError as error:
+        raise ArgumentError(
+            f"correlation_function: {function!r:.60} cannot be called with the coordinates and the "
+            f"keywords {', '.join(map(repr, parameters))}: {error}; name its parameters, all of "
+            "them"
+        ) from error

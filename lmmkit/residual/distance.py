@@ -141,7 +141,8 @@ def matern(
     smoothness : float, optional
         v, at most 10: 0.5 gives the exponential, infinity the Gaussian. By default it is estimated.
     """
-    if smoothness is not None and not 0.0 < smoothness <= _SMOOTHEST:
+    known = isinstance(smoothness, int | float) and 0.0 < smoothness <= _SMOOTHEST
+    if smoothness is not None and not known:
         raise ArgumentError(
             f"matern: expected a smoothness above 0 and up to {_SMOOTHEST:g}, got {smoothness!r}; "
             "beyond, the gaussian is nearly the same"

@@ -17,6 +17,7 @@ from lmmkit.parameters.square_root import SquareRootParams
 from lmmkit.records import FloatArray, evolve, float_array, record
 from lmmkit.residual.maximize import maximize_residual
 from lmmkit.residual.model import ResidualModel
+from lmmkit.residual.starts import with_peaks
 
 _ROUNDS = 50
 _AGREE = 1e-9
@@ -93,16 +94,17 @@ def maximize_with_residual(
     constraints : sequence of LinearConstraint
         Relations of covariance parameters.
     """
-    starts = model.starts()
+    starts, several = model.starts(), model.alternatives()
     held = () if fixed is None else tuple(copy.deepcopy(dict(fixed)).items())
     current = FittedResidual(model, starts[0], restricted, held, tuple(constraints))
     if not model.residual.uses_fitted:
-        return _search(current, inner, starts)
+        return _search(current, inner, with_peaks(current.objective, inner, starts, several))
     first = current.objective(starts[0])
     assert first is not None, "structures start at a positive definite matrix"
     values = fitted(first, inner(first, None))
     for _ in range(_ROUNDS):
         current = evolve(current, model=model.with_fitted(values))
+        starts, several = with_peaks(current.objective, inner, starts, several), ()
         current, objective, optimum = _search(current, inner, starts)
         updated = fitted(objective, optimum)
         change = float(np.abs(updated - values).max() / np.abs(values).max())

@@ -100,10 +100,22 @@ class ResidualModel:
         return np.concatenate([part.values(own) for part, own in each])
 
     def starts(self) -> FloatArray:
-        """Places to start from, (s, k): one for each that the correlation proposes."""
+        """Places to start from, (s, k): the correlation's, each variance function at its first."""
         proposals = [np.atleast_2d(part.start()) for part in parts(self.residual)]
-        count = max(len(rows) for rows in proposals)
+        own = self.residual.correlation is not None
+        count = len(proposals[0]) if own else 1
         return np.concatenate([np.resize(rows, (count, rows.shape[1])) for rows in proposals], 1)
+
+    def alternatives(self) -> tuple[tuple[slice, FloatArray], ...]:
+        """The place in theta and the starts (s, k) of variance functions that have several."""
+        found, start = [], 0
+        for part in parts(self.residual):
+            own = slice(start, start + len(part.parameters))
+            rows = np.atleast_2d(part.start())
+            if part is not self.residual.correlation and len(rows) > 1:
+                found.append((own, rows))
+            start = own.stop
+        return tuple(found)
 
     def log_root(self, theta: FloatArray) -> FloatArray:
         """Logarithm (N,) of each sorted row's ``sqrt(weight) / g``."""

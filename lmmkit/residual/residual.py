@@ -31,8 +31,8 @@ class Residual:
         for part in self.variances:
             if not isinstance(part, VarianceFunction):
                 raise ArgumentError(
-                    "Residual: expected variance functions such as per_stratum('sex'), got "
-                    f"{part!r:.60}"
+                    "Residual: expected a variance function such as per_stratum('sex'), or a tuple "
+                    f"of variance functions, got {part!r:.60}"
                 )
         if self.correlation is None and not self.variances:
             raise ArgumentError(

@@ -6,8 +6,11 @@ import numpy as np
 
 from lmmkit.errors import DataError
 from lmmkit.records import FloatArray, IntArray, evolve, record
-from lmmkit.residual.checks import column_name
+from lmmkit.residual.checks import check_numbers, column_name
 from lmmkit.residual.contract import Coordinates, ResidualParameter, elementwise
+
+_STEEP = (2.0, 5.0)
+_LEAST_SPREAD = 0.2
 
 
 @record
@@ -47,6 +50,13 @@ class OfCovariate:
     """A function of a covariate v, ``power``, ``exponential`` or ``constant_plus_power``.
 
     With ``by`` every stratum has parameters of its own.
+
+    Attributes
+    ----------
+    scale : float
+        The largest ``|v|``.
+    spread : float
+        By how much ``log|v|`` differs, or ``v / scale`` of an exponential: starts are by it.
     """
 
     name: str
@@ -54,6 +64,7 @@ class OfCovariate:
     by: str | None
     own: tuple[ResidualParameter, ...]
     scale: float = 1.0
+    spread: float = _STEEP[0]
     strata: tuple[float, ...] = (0.0,)
     labels: tuple[str, ...] = ("",)
 
@@ -75,27 +86,45 @@ class OfCovariate:
         v = np.abs(covariates.values[:, 0])
         learned = self
         if self.covariate is not None:
-            learned = evolve(self, scale=float(v.max()) or 1.0)
+            named = covariates.first(1)
+            check_numbers(named, self.name)
+            scale = float(v.max()) or 1.0
+            seen = covariates.values[:, 0] / scale
+            seen = seen if self.name == "exponential" else np.log(v[v > 0.0])
+            spread = float(np.ptp(seen)) if len(seen) else 1.0
+            learned = evolve(self, scale=scale, spread=max(spread, _LEAST_SPREAD))
             if self.name != "exponential" and not v.all():
-                learned = learned._with_zero(int(np.argmin(v)))
+                learned = learned._with_zero()
         if self.by is not None:
             strata, labels = strata_of(covariates, 1, self.name)
             learned = evolve(learned, strata=strata, labels=labels)
         return learned
 
-    def _with_zero(self, row: int) -> Self:
+    def _no_deviation(self) -> DataError:
+        name = "the fitted value" if self.covariate is None else repr(self.covariate)
+        return DataError(
+            f"power: {name} is 0 in some row, and a power of 0 is no standard deviation; use "
+            "constant_plus_power or exponential_variance, or shift the covariate"
+        )
+
+    def _with_zero(self) -> Self:
         if self.name == "power":
-            raise DataError(
-                f"power: {self.covariate!r} is 0 in some row, and a power of 0 is no standard "
-                "deviation; use constant_plus_power or exponential, or shift the covariate"
-            )
+            raise self._no_deviation()
         constant, power = self.own
         return evolve(self, own=(constant, evolve(power, lower=0.0)))
 
     def start(self) -> FloatArray:
-        values = (1.0, 0.5) if self.name == "constant_plus_power" else (0.0,)
-        theta = [float(p.theta(value)) for p, value in zip(self.own, values, strict=True)]
-        return np.tile(theta, len(self.strata))
+        powers = [sign * each / self.spread for each in _STEEP for sign in (-1.0, 1.0)]
+        if self.name == "constant_plus_power":
+            lower = self.own[1].lower
+            starts = [[1.0, power] for power in [0.5, *powers] if power > lower]
+        else:
+            starts = [[power] for power in [0.0, *powers]]
+        theta = [
+            [float(p.theta(value)) for p, value in zip(self.own, values, strict=True)]
+            for values in starts
+        ]
+        return np.tile(theta, (1, len(self.strata)))
 
     def values(self, theta: FloatArray) -> FloatArray:
         values = elementwise(self.parameters, theta)
@@ -108,6 +137,8 @@ class OfCovariate:
             chosen = each[0][:, None]
         else:
             chosen = each[stratum_of(self.strata, covariates[:, 1], self.by)].T
+        if self.name == "power" and not v.all():
+            raise self._no_deviation()
         if self.name == "exponential":
             return np.asarray(chosen[0] * (v / self.scale))
         with np.errstate(divide="ignore"):

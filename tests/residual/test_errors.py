@@ -1,7 +1,7 @@
 """Structures and coordinates that cannot be, each with the words a user needs."""
 
 # Values of wrong types are among the wrong calls.
-# mypy: disable-error-code="arg-type"
+# mypy: disable-error-code="arg-type, dict-item"
 
 from collections.abc import Callable
 from typing import Any
@@ -30,6 +30,7 @@ from lmmkit.residual import (
     constant_plus_power,
     correlation_function,
     exponential,
+    exponential_variance,
     matern,
     per_stratum,
     power,
@@ -199,6 +200,78 @@ CASES: dict[str, tuple[Callable[[], Any], type[LmmkitError], str]] = {
         ),
         ParameterError,
         "ones on its diagonal",
+    ),
+    "a power of text": (
+        of(Residual(variance=power("kind"))),
+        DataError,
+        "power: expected numbers in 'kind', got text, such as 'p'",
+    ),
+    "an exponential of text": (
+        of(Residual(variance=exponential_variance("kind", by="arm"))),
+        DataError,
+        "exponential: expected numbers in 'kind'",
+    ),
+    "text as time": (
+        of(Residual(car1("label", group="id"))),
+        DataError,
+        "car1: expected numbers in 'label'",
+    ),
+    "text as a place": (
+        of(Residual(exponential("east", "label", group="id"))),
+        DataError,
+        "exponential: expected numbers in 'label'",
+    ),
+    "lists as coordinate": (
+        of(
+            Residual(ar1("many", group="id")),
+            DATA.with_columns(many=pl.concat_list("visit", "visit")),
+        ),
+        DataError,
+        "'many', which is List",
+    ),
+    "a power of a fitted value of zero": (
+        of(
+            Residual(variance=power()),
+            formula="y ~ 0 + nothing",
+            data=DATA.with_columns(nothing=pl.when(pl.col("visit") == 0).then(0.0).otherwise(1.0)),
+        ),
+        DataError,
+        "power: the fitted value is 0 in some row",
+    ),
+    "a text as smoothness": (
+        lambda: matern("time", smoothness="a"),
+        ArgumentError,
+        "expected a smoothness above 0",
+    ),
+    "a list of variances": (
+        lambda: Residual(variance=[power("x"), per_stratum("arm")]),
+        ArgumentError,
+        "or a tuple of variance functions, got",
+    ),
+    "a parameter that the function lacks": (
+        lambda: correlation_function(lambda t, a: t, "time", {"zz": (0.5, 0.0, 1.0)}),
+        ArgumentError,
+        "keywords 'zz'",
+    ),
+    "a parameter that is not named": (
+        lambda: correlation_function(lambda t, a, b: t, "time", {"a": (0.5, 0.0, 1.0)}),
+        ArgumentError,
+        "missing a required argument: 'b'",
+    ),
+    "a parameter without bounds": (
+        lambda: correlation_function(lambda t, a: t, "time", {"a": 0.5}),
+        ArgumentError,
+        "'a' as \\(start, lower, upper\\)",
+    ),
+    "parameters in a list": (
+        lambda: correlation_function(lambda t, a: t, "time", ["a"]),
+        ArgumentError,
+        "expected a function and its parameters",
+    ),
+    "a number as columns": (
+        lambda: correlation_function(lambda t, a: t, 3, {"a": (0.5, 0.0, 1.0)}),
+        ArgumentError,
+        "expected names of columns",
     ),
     "a design without the columns": (
         lambda: fit_design(
