@@ -152,7 +152,8 @@ def fit(
         Covariance structures by grouping factor or term, ``{"g": Diagonal()}``, in addition
         to those in the formula; see :mod:`lmmkit.structures`.
     fixed : mapping, optional
-        Parameters held at values on the natural scale, see :func:`hold`.
+        Parameters held at values on the natural scale, see :func:`hold`; those of ``residual`` as
+        ``{("Residual", "phi"): 0.5}``, by the names of :func:`residual_parameters`.
     constraints : sequence of LinearConstraint
         Covariance parameters that are equal or otherwise related, see :func:`tie` and
         :func:`linear`.

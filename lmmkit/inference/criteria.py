@@ -83,6 +83,6 @@ def glance(fit: Fit) -> pl.DataFrame:
 
 def count_parameters(fit: Fit) -> int:
     """Number of parameters that were estimated."""
-    structure = 0 if fit.residual is None else len(fit.residual.theta)
+    structure = 0 if fit.residual is None else len(fit.residual.free)
     relations = sum(isinstance(constraint, Relation) for constraint in fit.objective.held)
     return int(fit.objective.free.sum()) + structure - relations

@@ -54,7 +54,7 @@ def residual_parameters(fit: Fit, level: float = 0.95) -> pl.DataFrame:
 def standard_errors(fit: Fit) -> FloatArray:
     """Standard errors (k,) of the residual parameters.
 
-    NaN where they are not identified or at the end of their values.
+    NaN where they are held, not identified, or at the end of their values.
     """
     found = information_of(fit)
     local = _differences(fit, found.coordinates)
@@ -93,11 +93,16 @@ def _differences(fit: Fit, coordinates: Coordinates) -> Differences:
         standard, at = objective.standardized(), coordinates.at
         return float(standard.loglik(at)), lambda: standard.score(at) @ coordinates.inward
 
-    return differences(residual.objective, fit.objective, residual.theta, measure)
+    return differences(
+        lambda theta: residual.objective(residual.with_free(theta)),
+        fit.objective,
+        residual.theta[residual.free],
+        measure,
+    )
 
 
 def _jacobian(fit: Fit) -> FloatArray:
-    """Derivative (k, k) of the parameters by theta, one row a parameter."""
+    """Derivatives (k, f) of the parameters by the free elements of theta."""
     residual = fit.residual
     assert residual is not None, "there are parameters of a residual structure"
     columns = [
@@ -106,6 +111,6 @@ def _jacobian(fit: Fit) -> FloatArray:
             - residual.model.values(residual.theta - step)
         )
         / (2.0 * STEP)
-        for step in STEP * np.eye(len(residual.theta))
+        for step in STEP * np.eye(len(residual.theta))[residual.free]
     ]
-    return np.array(columns).reshape(len(columns), -1).T
+    return np.array(columns).reshape(len(columns), len(residual.theta)).T

@@ -1,6 +1,5 @@
 """A fitted residual structure, and the search for it."""
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +13,8 @@ from lmmkit.likelihood.relations import LinearConstraint, relate
 from lmmkit.optimize.run import Optimum
 from lmmkit.optimize.step import Status
 from lmmkit.parameters.square_root import SquareRootParams
-from lmmkit.records import FloatArray, evolve, float_array, record
+from lmmkit.records import FloatArray, IntArray, evolve, float_array, record
+from lmmkit.residual.held import hold_starts, split_fixed
 from lmmkit.residual.maximize import maximize_residual
 from lmmkit.residual.model import ResidualModel
 from lmmkit.residual.starts import with_peaks
@@ -35,8 +35,10 @@ class FittedResidual:
     restricted : bool
         Whether the fit is by REML.
     fixed : tuple of (name, value)
-        Parameters that are held, see :func:`hold`.
+        Parameters that are held, see :func:`hold`, other than the structure's own.
     constraints : tuple of LinearConstraint
+    held : tuple of int
+        The elements of theta that are held.
     """
 
     model: ResidualModel = attrs.field(validator=attrs.validators.instance_of(ResidualModel))
@@ -44,6 +46,18 @@ class FittedResidual:
     restricted: bool
     fixed: tuple[tuple[Any, Any], ...] = ()
     constraints: tuple[LinearConstraint, ...] = ()
+    held: tuple[int, ...] = ()
+
+    @property
+    def free(self) -> IntArray:
+        """The elements of theta that are estimated."""
+        return np.setdiff1d(np.arange(len(self.theta)), self.held).astype(np.int32)
+
+    def with_free(self, free: FloatArray) -> FloatArray:
+        """Theta with these free elements."""
+        theta = np.array(self.theta)
+        theta[self.free] = free
+        return theta
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -90,13 +104,19 @@ def maximize_with_residual(
         The fitted values of the design's rows.
     restricted : bool
     fixed : mapping, optional
-        Parameters held, see :func:`hold`.
+        Parameters held, see :func:`hold`; ``("Residual", name)`` is one of the structure's own.
     constraints : sequence of LinearConstraint
         Relations of covariance parameters.
     """
-    starts, several = model.starts(), model.alternatives()
-    held = () if fixed is None else tuple(copy.deepcopy(dict(fixed)).items())
-    current = FittedResidual(model, starts[0], restricted, held, tuple(constraints))
+    held, others = split_fixed(model, fixed)
+    starts = hold_starts(model.starts(), held)
+    several = tuple(
+        (own, hold_starts(rows, {i - own.start: held[i] for i in held if i in _indices(own)}))
+        for own, rows in model.alternatives()
+    )
+    current = FittedResidual(
+        model, starts[0], restricted, tuple(others.items()), tuple(constraints), tuple(held)
+    )
     if not model.residual.uses_fitted:
         return _search(current, inner, with_peaks(current.objective, inner, starts, several))
     first = current.objective(starts[0])
@@ -120,8 +140,15 @@ def _search(
     inner: Callable[[Objective, SquareRootParams | None], Optimum],
     starts: FloatArray,
 ) -> tuple[FittedResidual, Objective, Optimum]:
-    found = maximize_residual(current.objective, inner, starts)
-    names = tuple(current.names[i] for i in found.boundary)
+    free = current.free
+    found = maximize_residual(
+        lambda theta: current.objective(current.with_free(theta)), inner, starts[:, free]
+    )
+    names = tuple(current.names[free[i]] for i in found.boundary)
     certificate = evolve(found.optimum.certificate, boundary=names)
     optimum = evolve(found.optimum, certificate=certificate)
-    return evolve(current, theta=found.theta), found.objective, optimum
+    return evolve(current, theta=current.with_free(found.theta)), found.objective, optimum
+
+
+def _indices(own: slice) -> range:
+    return range(own.start, own.stop)
