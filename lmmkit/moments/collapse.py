@@ -18,6 +18,7 @@ from lmmkit.records import FloatArray, IntArray, adopt, float_array, int_array, 
 _FEW_MEMBERS = 2
 _GROUPS_AT_A_TIME = 4_096
 _INSIDE = 1e-13
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 @record
@@ -131,8 +132,10 @@ def _distinct(zz: FloatArray) -> tuple[IntArray, IntArray, FloatArray]:
     m, q, _ = zz.shape
     rows, columns = triangle(q)
     entries = zz[:, rows, columns]
-    irrational = np.sqrt(2.0 + np.arange(len(rows)))
-    key = entries @ irrational
+    # a hash of the bits: sums of the numbers do not tell apart what differs by rounding
+    odd = np.arange(1, len(rows) + 1, dtype=np.uint64) * _GOLDEN | np.uint64(1)
+    bits = np.ascontiguousarray(entries + 0.0).view(np.uint64)
+    key = ((bits ^ (bits >> np.uint64(31))) * odd).sum(axis=1)
     ordered = np.sort(key)
     distinct = ordered[np.append(True, ordered[1:] != ordered[:-1])] if m else ordered
     each = np.arange(m, dtype=np.int32)

@@ -116,3 +116,12 @@ def test_patterns_whose_difference_a_sum_would_swallow() -> None:
     patterns = collapse(moments)
     squares = patterns.factor[1, 1, patterns.pattern] ** 2
     assert_allclose(sorted(squares), [1e-10, 1e-10, 2e-10], rtol=1e-12)
+
+
+def test_a_difference_by_rounding_leaves_the_others_one_pattern() -> None:
+    moments = cross_products(group(design("balanced slope")))
+    (levels,) = moments.factors
+    zz = levels.zz.copy()
+    zz[3] = np.nextafter(zz[3], 1e9)
+    near = evolve(moments, factors=(evolve(levels, zz=zz),))
+    assert sorted(collapse(near).count) == [1.0, 12.0]
