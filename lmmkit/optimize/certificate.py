@@ -26,8 +26,8 @@ class Certificate:
     converged : bool
         Whether the status is CONVERGED.
     score_norm : float
-        ``sqrt(score' I^-1 score)`` with I the expected information of the factors: the distance to
-        the optimum in standard errors, as the score estimates it.
+        ``sqrt(score' I^-1 score)`` with I the expected information of the factors, or the
+        observed one of the last step where that is at hand: the distance to the optimum in standard errors, as the score estimates it.
     inertia : tuple of int
         Numbers of positive, zero and negative eigenvalues of minus the Hessian over the factors. At
         a maximum none is negative; a zero one is a direction along a singular covariance.
@@ -62,11 +62,14 @@ class Certificate:
 def certify(objective: Objective, score: Score, status: Status) -> Certificate:
     """The certificate of where ``score`` was computed, whatever it was that led there."""
     singular = singular_terms(objective, score.value.factors)
-    information = fisher_information(objective, score)
+    near = _clearly_positive(score.near)
+    information = fisher_information(objective, score) if near is None else near
     floor = _NO_INFORMATION * objective.degrees_of_freedom
-    scale = np.maximum(np.diagonal(information), floor)
-    root = np.sqrt(scale)
-    inertia = count_signs(_curvatures(objective, score, np.outer(root, root)), _FLAT)
+    root = np.sqrt(np.maximum(np.diagonal(information), floor))
+    inertia = (len(root), 0, 0)
+    if near is None:
+        curvature = -observed_hessian(objective, score) / np.outer(root, root)
+        inertia = count_signs(np.linalg.eigvalsh(curvature), _FLAT)
     distance = _distance(information, score.score, root if objective.structures else None)
     if distance > _SCORE_BELOW and status is Status.CONVERGED:
         status = Status.STALLED
@@ -77,16 +80,14 @@ def certify(objective: Objective, score: Score, status: Status) -> Certificate:
     return Certificate(status, status is Status.CONVERGED, distance, inertia, singular)
 
 
-def _curvatures(objective: Objective, score: Score, scale: FloatArray) -> FloatArray:
-    """Eigenvalues of minus the scaled Hessian.
-
-    Those of a place nearby do, where none of them is so small that its sign could differ.
-    """
-    if score.near is not None:
-        values: FloatArray = np.linalg.eigvalsh(score.near / scale)
-        if (values > _CLEAR).all():
-            return values
-    return np.asarray(np.linalg.eigvalsh(-observed_hessian(objective, score) / scale))
+def _clearly_positive(near: FloatArray | None) -> FloatArray | None:
+    """Minus the Hessian of a place nearby, if no eigenvalue is so small that signs may differ."""
+    if near is None:
+        return None
+    root = np.sqrt(np.abs(np.diagonal(near)))
+    if not root.all() or (np.linalg.eigvalsh(near / np.outer(root, root)) <= _CLEAR).any():
+        return None
+    return near
 
 
 def _distance(information: FloatArray, score: FloatArray, unit: FloatArray | None) -> float:
