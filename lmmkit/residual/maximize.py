@@ -21,6 +21,8 @@ from lmmkit.residual.profile import (
 
 _LONGEST = 2.0
 _FARTHEST = 30.0
+_FAR = 10.0
+_FLAT_FAR = 0.1
 _ARMIJO = 1e-4
 _DISTANCE = 1e-4
 _NO_CURVATURE = 1e-8
@@ -90,7 +92,7 @@ def _climb(at: ObjectiveAt, inner: Inner, place: Place, max_iterations: int) -> 
         local = differentiate(at, inner, place)
     certificate = _certificate(place, local, reports[-1])
     optimum = evolve(place.optimum, certificate=certificate, reports=tuple(reports))
-    return ResidualOptimum(place.objective, optimum, _boundary(place.theta, local), place.theta)
+    return ResidualOptimum(place.objective, optimum, boundary(place.theta, local), place.theta)
 
 
 def _outward(theta: FloatArray, local: Curvature) -> NDArray[np.bool_]:
@@ -98,9 +100,12 @@ def _outward(theta: FloatArray, local: Curvature) -> NDArray[np.bool_]:
     return np.asarray((np.abs(theta) >= _FARTHEST) & (local.gradient * theta >= 0.0))
 
 
-def _boundary(theta: FloatArray, local: Curvature) -> tuple[int, ...]:
+def boundary(theta: FloatArray, local: Curvature) -> tuple[int, ...]:
+    """The elements of theta towards whose end the log-likelihood rises or is flat."""
+    # so near a singular R, rounding alone bends the profile
+    least = np.where(np.abs(theta) > _FAR, _FLAT_FAR, FLAT)
     curvature = np.abs(np.diagonal(local.hessian))
-    flat = (np.abs(local.gradient) < _LEVEL) & (curvature < FLAT)
+    flat = (np.abs(local.gradient) < _LEVEL) & (curvature < least)
     return tuple(np.flatnonzero(flat | _outward(theta, local)).tolist())
 
 

@@ -12,6 +12,8 @@ from lmmkit.errors import DataError
 from lmmkit.fit import fit
 from lmmkit.inference import residual_parameters, summary
 from lmmkit.residual import Residual, ar1, arma, car1, exponential
+from lmmkit.residual.maximize import boundary
+from lmmkit.residual.profile import Curvature
 from tests.residual.dense import frame
 
 CHILDREN = load("Orthodont").with_columns(step=(pl.col("age") - 8) / 2)
@@ -84,3 +86,9 @@ def test_a_maximum_at_the_boundary_names_the_parameter() -> None:
     found = fit("y ~ 1", alternating, residual=Residual(car1("visit", group="id")))
     assert found.certificate.converged
     assert found.certificate.boundary == ("phi",)
+
+
+def test_rounding_near_a_singular_correlation_does_not_hide_the_boundary() -> None:
+    """As of a Toeplitz matrix whose last partial autocorrelation goes to -1."""
+    local = Curvature(np.array([1e-5, -6e-6, 2e-6]), np.diag([-38.0, -4e-3, -4e-3]))
+    assert boundary(np.array([0.6, -13.0, 2.0]), local) == (1,)
