@@ -26,8 +26,9 @@ class Certificate:
     converged : bool
         Whether the status is CONVERGED.
     score_norm : float
-        ``sqrt(score' I^-1 score)`` with I the expected information of the factors, or the
-        observed one of the last step where that is at hand: the distance to the optimum in standard errors, as the score estimates it.
+        ``sqrt(score' I^-1 score)`` with I the expected information of the factors, or the observed
+        one of the last step where that is at hand: the distance to the optimum in standard errors,
+        as the score estimates it.
     inertia : tuple of int
         Numbers of positive, zero and negative eigenvalues of minus the Hessian over the factors. At
         a maximum none is negative; a zero one is a direction along a singular covariance.
