@@ -14,21 +14,9 @@ from lmmkit.moments import Basis, Moments, cross_products, empty_moments
 from lmmkit.parameters import ProfileParams
 from lmmkit.testing.strategies import designs
 from property_tests.strategies import with_rows
+from tests.moments.test_moments import assert_close
 
 EXAMPLES = settings(max_examples=40)
-
-
-def assert_close(a: Moments, b: Moments) -> None:
-    assert (a.n_obs, a.sizes, a.basis) == (b.n_obs, b.sizes, b.basis)
-    for name in ("log_weights", "xx", "xy", "yy"):
-        assert_allclose(getattr(a, name), getattr(b, name), rtol=1e-10, atol=1e-10, err_msg=name)
-    for one, other in zip(a.factors, b.factors, strict=True):
-        assert one.terms == other.terms
-        assert one.levels.tolist() == other.levels.tolist()
-        for name in ("zz", "zx", "zy"):
-            assert_allclose(
-                getattr(one, name), getattr(other, name), rtol=1e-10, atol=1e-10, err_msg=name
-            )
 
 
 def split(design: Design, labels: list[int], basis: Basis | None) -> list[Moments]:

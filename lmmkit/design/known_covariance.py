@@ -1,7 +1,6 @@
 """Known covariances between levels, from K or from its inverse."""
 
 import math
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from lmmkit.design.checks import check_unmasked
 from lmmkit.design.labels import distinct_labels
 from lmmkit.design.relation import LevelCovariance
 from lmmkit.errors import DataError, ModelSizeError, ShapeError
+from lmmkit.memory import memory_shortage
 from lmmkit.records import FloatArray, adopt
 
 _ROUNDING = 1e-8
@@ -141,12 +141,12 @@ def _symmetric(name: str, matrix: Any, labels: pl.Series) -> FloatArray:
 
 def _check_size(name: str, shape: tuple[int, ...]) -> None:
     """Refuse a sparse matrix whose dense root does not fit into memory."""
-    needed = _DENSE_COPIES * 8 * math.prod(shape)
-    present = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > present:
+    shortage = memory_shortage(_DENSE_COPIES * math.prod(shape))
+    if shortage is not None:
+        needed, present = shortage
         raise ModelSizeError(
             f"{name}: {' x '.join(map(str, shape))} entries are worked on as a dense matrix, which "
-            f"needs {needed / 2**30:.0f} GiB of memory; this machine has {present / 2**30:.0f}; "
+            f"needs {needed:.0f} GiB of memory; this machine has {present:.0f}; "
             "keep the levels of the data and those that tie them"
         )
 

@@ -4,8 +4,6 @@ Entry i is the error of predicting ``r_i`` from the rows before it, over its sta
 random effects' mean and covariance given the rows so far predict it.
 """
 
-import os
-
 import numpy as np
 
 from lmmkit.design.blocks import GroupBlock
@@ -15,6 +13,7 @@ from lmmkit.errors import ModelSizeError
 from lmmkit.inference.loadings import Loadings, fitted_rows, new_loadings
 from lmmkit.likelihood.sparse import Sparse
 from lmmkit.linalg import block_diagonal
+from lmmkit.memory import memory_shortage
 from lmmkit.parameters.natural import NaturalParams
 from lmmkit.records import FloatArray, IntArray, int_array, record
 
@@ -167,11 +166,11 @@ def _in_runs(effects: _Effects, Z: Sparse, residual: FloatArray, noise: FloatArr
 
 def _check_size(first: IntArray, last: IntArray, runs: list[slice]) -> None:
     most = max(int(((first < run.stop) & (last >= run.start)).sum()) for run in runs)
-    needed = _COPIES * 8 * most**2
-    present = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > present:
+    shortage = memory_shortage(_COPIES * most**2)
+    if shortage is not None:
+        needed, present = shortage
         raise ModelSizeError(
             f"normalized residuals of this fit need the joint covariance of {most} random effects, "
-            f"{needed / 2**30:.0f} GiB of memory; this machine has {present / 2**30:.0f}. Sort the "
+            f"{needed:.0f} GiB of memory; this machine has {present:.0f}. Sort the "
             "rows by the factor with most levels, or take the residuals of another kind"
         )

@@ -46,6 +46,11 @@ class Stage:
     inside: dict[int, Sparse]
     solved: dict[int, Sparse]
 
+    def half(self) -> FloatArray:
+        """``L^-1 F'`` of each level: (q, q, m)."""
+        Y = solve_lower(self.done.root, np.swapaxes(self.patterns.factor, 0, 1))
+        return Y[..., self.patterns.pattern]
+
 
 @record
 class DenseStage:

@@ -1,6 +1,5 @@
 """Moments as the system of equations that an evaluation eliminates."""
 
-import os
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from lmmkit.likelihood.sparse import (
     plus,
 )
 from lmmkit.linalg import inverse_lower
+from lmmkit.memory import memory_shortage
 from lmmkit.moments.collapse import Patterns, collapse, no_levels
 from lmmkit.moments.moments import Moments, PairMoments
 from lmmkit.records import FloatArray, IntArray, int_arrays, record
@@ -250,16 +250,14 @@ def _shifted(block: Any, start: int, width: int) -> Sparse:
 def _check_size(moments: Moments, dense: Node) -> None:
     """Refuse before the first iteration what would end for want of memory."""
     n = dense.starts[-1]
-    if not n:
-        return
-    needed = _DENSE_COPIES * 8 * n**2
-    present = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > present:
+    shortage = memory_shortage(_DENSE_COPIES * n**2) if n else None
+    if shortage is not None:
+        needed, present = shortage
         raise ModelSizeError(
             f"{_named(moments, dense)}: their {n} effects depend on one another, since the factors "
             "are crossed, or levels are tied by a known covariance or by multiple membership; to "
-            f"factor them together needs {needed / 2**30:.0f} GiB of memory, and this machine has "
-            f"{present / 2**30:.0f}; fit fewer such factors, or a part of the levels"
+            f"factor them together needs {needed:.0f} GiB of memory, and this machine has "
+            f"{present:.0f}; fit fewer such factors, or a part of the levels"
         )
 
 

@@ -123,8 +123,7 @@ def _couplings(stage: Stage) -> dict[int, Sparse]:
     """``C_l = F L^-T (L^-1 U_l)``."""
     if not stage.solved:
         return {}
-    Y = solve_lower(stage.done.root, np.swapaxes(stage.patterns.factor, 0, 1))
-    left = block_diagonal(np.swapaxes(Y, 0, 1)[..., stage.patterns.pattern])
+    left = block_diagonal(np.swapaxes(stage.half(), 0, 1))
     return {to: left @ part for to, part in stage.solved.items()}
 
 

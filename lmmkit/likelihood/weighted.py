@@ -64,9 +64,7 @@ def weighted(terms: Terms, vectors: dict[int, FloatArray]) -> dict[int, FloatArr
             within = by_effect(solve_lower(root, by_level(outer[k], q)))
         root = stage.done.root[..., stage.patterns.pattern]
         after = solve_lower(root, by_level(within, q))
-        Y = solve_lower(stage.done.root, np.swapaxes(stage.patterns.factor, 0, 1))
-        each = Y[..., stage.patterns.pattern]
-        result[k] = by_effect(np.einsum("kim,krm->irm", each, after))
+        result[k] = by_effect(np.einsum("kim,krm->irm", stage.half(), after))
         for to, part in stage.solved.items():
             outer[to] = outer[to] + part.T @ by_effect(after)
             if k:
