@@ -200,7 +200,7 @@ def _derivatives(
         pull = np.divide(gap, scale, out=np.zeros_like(gap), where=scale > 0)
         beta = located.point.beta - pull[..., None] * solved
         located = objective.locate(D, beta, sigma2)
-    at = (located.point, objective.pieces(located), objective.degrees_of_freedom, objective.sizes)
+    at = (objective.pieces(located), objective.degrees_of_freedom, objective.sizes)
     return LanePlace(
         loglik=np.asarray(located.loglik),
         gradient=derivatives.gradient(*at),

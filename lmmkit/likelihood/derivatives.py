@@ -17,13 +17,8 @@ and the expected information of E, F is half of
 
 import numpy as np
 
-from lmmkit.likelihood.directional import (
-    beta_delta,
-    determinant_part,
-    inner_part,
-    trace_part,
-)
-from lmmkit.likelihood.pieces import Pieces, Point, directions, gradient_matrix
+from lmmkit.likelihood.directional import directional
+from lmmkit.likelihood.pieces import Pieces, directions, gradient_matrix
 from lmmkit.linalg import transposed
 from lmmkit.records import FloatArray, computed_array, record
 
@@ -56,69 +51,59 @@ class Quadratic:
         return matrix
 
 
-def gradient(point: Point, parts: Pieces, m: int, sizes: tuple[int, ...]) -> FloatArray:
+def gradient(parts: Pieces, m: int, sizes: tuple[int, ...]) -> FloatArray:
     """Derivative of loglik with respect to (beta, delta, sigma2): shape (..., p + n + 1)."""
-    sigma2 = point.sigma2
-    by_delta = -0.5 * (_vec(gradient_matrix(point, parts)) @ directions(sizes))
+    point, sigma2 = parts.point, parts.point.sigma2
+    by_delta = -0.5 * (_vec(gradient_matrix(parts)) @ directions(sizes))
     by_sigma2 = 0.5 * (point.rss / sigma2 - m) / sigma2
     return np.concatenate([point.gap / sigma2[..., None], by_delta, by_sigma2[..., None]], axis=-1)
 
 
-def hessian(point: Point, parts: Pieces, m: int, sizes: tuple[int, ...]) -> Quadratic:
+def hessian(parts: Pieces, m: int, sizes: tuple[int, ...]) -> Quadratic:
     """Second derivative of loglik with respect to (beta, delta, sigma2)."""
-    sigma2 = point.sigma2[..., None, None]
-    across = directions(sizes)
-    by_directions = trace_part(parts, sizes) - 2.0 * inner_part(point, parts, sizes, True)
-    if parts.restricted:
-        by_directions = by_directions + determinant_part(point.C, parts, sizes)
+    point, sigma2 = parts.point, parts.point.sigma2[..., None, None]
+    sums = directional(parts, sizes)
+    by_directions = sums.trace - 2.0 * sums.inner + sums.determinant
     return Quadratic(
         beta_beta=-point.C / sigma2,
-        beta_delta=-beta_delta(parts, sizes) / sigma2,
+        beta_delta=-sums.beta_delta / sigma2,
         beta_sigma2=-point.gap / sigma2[..., 0] ** 2,
         delta_delta=0.5 * by_directions,
-        delta_sigma2=-0.5 * (_vec(parts.squares) @ across) / sigma2[..., 0] ** 2,
+        delta_sigma2=-0.5 * (_vec(parts.squares) @ directions(sizes)) / sigma2[..., 0] ** 2,
         sigma2_sigma2=-0.5 * (2.0 * point.rss / point.sigma2 - m) / point.sigma2**2,
     )
 
 
-def information(point: Point, parts: Pieces, m: int, sizes: tuple[int, ...]) -> Quadratic:
+def information(parts: Pieces, m: int, sizes: tuple[int, ...]) -> Quadratic:
     """Expected information of (beta, delta, sigma2)."""
-    sigma2 = point.sigma2[..., None, None]
-    across = directions(sizes)
-    by_directions = trace_part(parts, sizes)
-    if parts.restricted:
-        by_directions = (
-            by_directions
-            - 2.0 * inner_part(point, parts, sizes, False)
-            + determinant_part(point.C, parts, sizes)
-        )
+    point, sigma2 = parts.point, parts.point.sigma2[..., None, None]
+    sums = directional(parts, sizes, residual=False)
     return Quadratic(
         beta_beta=point.C / sigma2,
-        beta_delta=np.zeros((*point.C.shape[:-1], across.shape[1])),
+        beta_delta=np.zeros_like(sums.beta_delta),
         beta_sigma2=np.zeros_like(point.gap),
-        delta_delta=0.5 * by_directions,
-        delta_sigma2=0.5 * (_vec(parts.total) @ across) / sigma2[..., 0],
+        delta_delta=0.5 * (sums.trace - 2.0 * sums.inner + sums.determinant),
+        delta_sigma2=0.5 * (_vec(parts.total) @ directions(sizes)) / sigma2[..., 0],
         sigma2_sigma2=0.5 * m / point.sigma2**2,
     )
 
 
-def average_information(point: Point, parts: Pieces, m: int, sizes: tuple[int, ...]) -> Quadratic:
+def average_information(parts: Pieces, m: int, sizes: tuple[int, ...]) -> Quadratic:
     """Average of observed and expected information of (beta, delta, sigma2), at the best beta.
 
     ``r'V^-1 (ZEZ') P (ZFZ') V^-1 r / (2 sigma2)`` for directions E, F of D: no traces. Where the
     averaged terms agree only at an optimum, the observed ones are taken.
     """
-    sigma2 = point.sigma2[..., None, None]
-    across = directions(sizes)
-    mixed = beta_delta(parts, sizes)
-    residual = inner_part(point, parts, sizes, True, leverage=False)
+    point, sigma2 = parts.point, parts.point.sigma2[..., None, None]
+    sums = directional(parts, sizes, trace=False, leverage=False)
+    mixed = sums.beta_delta
     explained = transposed(mixed) @ np.linalg.solve(point.C, mixed) / sigma2
     return Quadratic(
         beta_beta=point.C / sigma2,
         beta_delta=np.zeros_like(mixed),
         beta_sigma2=np.zeros_like(point.gap),
-        delta_delta=0.5 * (residual - explained),
-        delta_sigma2=0.5 * (_vec(parts.squares) @ across) / sigma2[..., 0] ** 2,
+        delta_delta=0.5 * (sums.inner - explained),
+        delta_sigma2=0.5 * (_vec(parts.squares) @ directions(sizes)) / sigma2[..., 0] ** 2,
         sigma2_sigma2=0.5 * point.rss / point.sigma2**3,
     )
 

@@ -9,45 +9,100 @@ from functools import cache
 import numpy as np
 
 from lmmkit.likelihood.coupled import trace_products
-from lmmkit.likelihood.pieces import Pieces, Point, direction_blocks, directions
+from lmmkit.likelihood.pieces import FactorPieces, Pieces, Point, direction_blocks, directions
 from lmmkit.likelihood.weighted import inner_products
 from lmmkit.linalg import duplication, transposed
 from lmmkit.parameters.packing import triangle_size
-from lmmkit.records import FloatArray
+from lmmkit.records import FloatArray, computed_array, record
 
 
-def trace_part(parts: Pieces, sizes: tuple[int, ...]) -> FloatArray:
-    """``sum tr(W E W F)`` over all pairs of levels, for all directions: shape (..., n, n)."""
-    if parts.terms.coupling is None:
-        (factor,) = parts.factors
-        return _sandwich(factor.W * factor.count, factor.W, sizes)
-    return trace_products(parts.terms, direction_blocks(sizes))
+@record
+class Directional:
+    """Sums over levels, for n directions.
+
+    Attributes
+    ----------
+    trace : ndarray (..., n, n)
+        ``sum tr(W E W F)``.
+    inner : ndarray (..., n, n)
+        ``sum r'E W F r`` over the residuals' s / sigma and the columns of ``B C^-1/2``.
+    beta_delta : ndarray (..., p, n)
+        ``sum B'E s``.
+    determinant : ndarray (..., n, n)
+        ``tr(C^-1 sum B'E B C^-1 sum B'F B)``.
+    """
+
+    trace: FloatArray = computed_array()
+    inner: FloatArray = computed_array()
+    beta_delta: FloatArray = computed_array()
+    determinant: FloatArray = computed_array()
 
 
-def inner_part(
-    point: Point, parts: Pieces, sizes: tuple[int, ...], residual: bool, leverage: bool = True
-) -> FloatArray:
-    """``sum r'E W F r`` over the residuals' s / sigma and the columns of ``B C^-1/2``."""
-    if parts.terms.coupling is not None:
-        columns = _columns_of(point, parts, residual, leverage and parts.restricted)
-        return inner_products(parts.terms, columns, direction_blocks(sizes))
-    (factor,) = parts.factors
-    outer = np.zeros(()) if factor.leverage is None or not leverage else factor.leverage
+def directional(
+    parts: Pieces,
+    sizes: tuple[int, ...],
+    *,
+    trace: bool = True,
+    residual: bool = True,
+    leverage: bool = True,
+) -> Directional:
+    """The sums in one pass over the levels.
+
+    Parameters
+    ----------
+    parts : Pieces
+    sizes : tuple of int
+        Number of effects of each term.
+    trace : bool
+        Whether to compute the trace; else it is zero.
+    residual, leverage : bool
+        Whether ``inner`` has the residuals' part, and under REML that of B.
+    """
+    point = parts.point
+    n, p = directions(sizes).shape[1], point.C.shape[-1]
+    leverage = leverage and parts.restricted
+    traces: FloatArray = np.zeros((n, n))
+    inner: FloatArray = np.zeros((n, n))
+    mixed: FloatArray = np.zeros((p, n))
+    between: FloatArray = np.zeros((n, p, p))
+    for factor in parts.factors:
+        mixed = mixed + _beta_delta(factor, sizes)
+        if leverage:
+            between = between + _between(factor, sizes)
+        if parts.terms is None:
+            if residual or leverage:
+                outer = _outer(point, factor, residual, leverage)
+                inner = inner + _sandwich(outer, factor.W_each, sizes)
+            if trace:
+                traces = traces + _sandwich(factor.W * factor.count, factor.W, sizes)
+    if parts.terms is not None:
+        across = direction_blocks(sizes)
+        inner = inner_products(parts.terms, _columns_of(parts, residual, leverage), across)
+        if trace:
+            traces = trace_products(parts.terms, across)
+    solved = np.linalg.solve(point.C[..., None, :, :], between)
+    determinant = np.einsum("...iab,...jba->...ij", solved, solved)
+    return Directional(traces, inner, mixed, determinant)
+
+
+def _outer(point: Point, factor: FactorPieces, residual: bool, leverage: bool) -> FloatArray:
+    """``sum r r'`` of each level: (..., q, q, K)."""
+    outer = factor.leverage if leverage and factor.leverage is not None else 0.0
     if residual:
         s = factor.s
         squares = s[..., :, None, :] * s[..., None, :, :]
         outer = outer + squares / point.sigma2[..., None, None, None]
-    return _sandwich(outer, factor.W_each, sizes)
+    return np.asarray(outer)
 
 
-def _columns_of(point: Point, parts: Pieces, residual: bool, leverage: bool) -> list[FloatArray]:
+def _columns_of(parts: Pieces, residual: bool, leverage: bool) -> list[FloatArray]:
     """Of each factor, ``s / sigma`` and ``B C^-1/2``: (q, r, m)."""
-    root = _semidefinite_root(np.linalg.inv(point.C)) if leverage else None
+    root = _semidefinite_root(np.linalg.inv(parts.point.C)) if leverage else None
     found = []
     for factor in parts.factors:
         columns = [factor.B[:, :0]]
         if residual:
-            columns.append(factor.s[:, None] / np.sqrt(point.sigma2))
+            columns.append(factor.s[:, None] / np.sqrt(parts.point.sigma2))
         if root is not None:
             columns.append(np.einsum("apk,pr->ark", factor.B, root))
         found.append(np.concatenate(columns, axis=1))
@@ -60,19 +115,15 @@ def _semidefinite_root(a: FloatArray) -> FloatArray:
     return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)))
 
 
-def beta_delta(parts: Pieces, sizes: tuple[int, ...]) -> FloatArray:
-    """``sum B'E s`` for all directions E: shape (..., p, n)."""
-    q, across = sum(sizes), direction_blocks(sizes)
-    total: FloatArray = np.zeros(())
-    for factor in parts.factors:
-        B, c = factor.B, factor.columns
-        own, p, groups = B.shape[-3:]
-        Bs = B.reshape(*B.shape[:-3], own * p, groups) @ transposed(factor.s)
-        pairs = np.moveaxis(Bs.reshape(*Bs.shape[:-2], own, p, own), -2, -3)
-        block = across if len(c) == q else across[c[:, None], c]
-        flat = block.reshape(own * own, across.shape[-1])
-        total = total + pairs.reshape(*Bs.shape[:-2], p, own * own) @ flat
-    return total
+def _beta_delta(factor: FactorPieces, sizes: tuple[int, ...]) -> FloatArray:
+    """``sum B'E s`` over a factor's levels, for all directions E: shape (..., p, n)."""
+    q, across, c = sum(sizes), direction_blocks(sizes), factor.columns
+    own, p, groups = factor.B.shape[-3:]
+    Bs = factor.B.reshape(*factor.B.shape[:-3], own * p, groups) @ transposed(factor.s)
+    pairs = np.moveaxis(Bs.reshape(*Bs.shape[:-2], own, p, own), -2, -3)
+    block = across if len(c) == q else across[c[:, None], c]
+    flat = block.reshape(own * own, across.shape[-1])
+    return np.asarray(pairs.reshape(*Bs.shape[:-2], p, own * own) @ flat)
 
 
 def _sandwich(R: FloatArray, W: FloatArray, sizes: tuple[int, ...]) -> FloatArray:
@@ -100,22 +151,18 @@ def _sandwich(R: FloatArray, W: FloatArray, sizes: tuple[int, ...]) -> FloatArra
     return result
 
 
-def determinant_part(C: FloatArray, parts: Pieces, sizes: tuple[int, ...]) -> FloatArray:
-    """``tr(C^-1 sum B'E B C^-1 sum B'F B)`` for all directions E, F: shape (..., n, n)."""
-    p = C.shape[-1]
-    sums = np.zeros((*C.shape[:-2], p, p, directions(sizes).shape[1]))
-    for factor in parts.factors:
-        B = factor.B
-        lead = B.shape[:-3]
-        for rows, place in _terms_among(sizes, tuple(factor.columns.tolist())):
-            e = rows.stop - rows.start
-            flat = B[..., rows, :, :].reshape(*lead, e * p, B.shape[-1])
-            products = (flat @ transposed(flat)).reshape(*lead, e, p, e, p)
-            pairs = np.einsum("...iajb->...abij", products)
-            sums[..., place] = pairs.reshape(*lead, p, p, e * e) @ duplication(e)
-    solved = np.linalg.solve(C[..., None, :, :], np.moveaxis(sums, -1, -3))
-    product: FloatArray = np.einsum("...iab,...jba->...ij", solved, solved)
-    return product
+def _between(factor: FactorPieces, sizes: tuple[int, ...]) -> FloatArray:
+    """``sum B'E B`` over a factor's levels, for all directions E: shape (..., n, p, p)."""
+    B = factor.B
+    *lead, _, p, groups = B.shape
+    sums = np.zeros((*lead, p, p, directions(sizes).shape[1]))
+    for rows, place in _terms_among(sizes, tuple(factor.columns.tolist())):
+        e = rows.stop - rows.start
+        flat = B[..., rows, :, :].reshape(*lead, e * p, groups)
+        products = (flat @ transposed(flat)).reshape(*lead, e, p, e, p)
+        pairs = np.einsum("...iajb->...abij", products)
+        sums[..., place] = pairs.reshape(*lead, p, p, e * e) @ duplication(e)
+    return np.moveaxis(sums, -1, -3)
 
 
 @cache

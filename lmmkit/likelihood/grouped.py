@@ -72,7 +72,7 @@ def eliminate(patterns: Patterns, D: FloatArray) -> Elimination:
     log_det: FloatArray = np.zeros(lead)
     products = patterns.outside
     diagonal = np.arange(q)
-    for some in _runs(n_patterns):
+    for some in _slices(n_patterns):
         f = F[..., some]
         N = np.einsum("jip,...jlp->...ilp", f, np.einsum("...ij,jlp->...ilp", D, f))
         N[..., diagonal, diagonal, :] += 1.0
@@ -88,31 +88,36 @@ def eliminate(patterns: Patterns, D: FloatArray) -> Elimination:
     return Elimination(log_det=log_det, products=products, root=root, inside=inside)
 
 
-def _runs(n: int) -> list[slice]:
-    """Runs of patterns small enough for the processor's cache."""
+def runs(patterns: Patterns) -> list[slice]:
+    """Runs of patterns whose terms fit in the processor's cache, where each has one group."""
+    return _slices(len(patterns.count)) if patterns.one_each else [slice(None)]
+
+
+def _slices(n: int) -> list[slice]:
     return [slice(start, start + _AT_A_TIME) for start in range(0, n, _AT_A_TIME)]
 
 
 def group_terms(patterns: Patterns, elimination: Elimination) -> GroupTerms:
     """W and ``Z'V^-1[X y]`` after :func:`eliminate`."""
-    if patterns.one_each:
-        W, projected = np.empty_like(elimination.root), np.empty_like(elimination.inside)
-        for some in _runs(len(patterns.count)):
-            Y = solve_lower(
-                elimination.root[..., some], np.swapaxes(patterns.factor[..., some], 0, 1)
-            )
-            W[..., some] = _transposed_product(Y, Y)
-            projected[..., some] = _transposed_product(Y, elimination.inside[..., some])
-        return GroupTerms(W, W, projected, patterns.count)
-    Y = solve_lower(elimination.root, np.swapaxes(patterns.factor, 0, 1))
+    parts = runs(patterns)
+    if len(parts) == 1:
+        return run_terms(patterns, elimination, parts[0])
+    W, projected = np.empty_like(elimination.root), np.empty_like(elimination.inside)
+    for some in parts:
+        part = run_terms(patterns, elimination, some)
+        W[..., some], projected[..., some] = part.W, part.projected
+    return GroupTerms(W, W, projected, patterns.count)
+
+
+def run_terms(patterns: Patterns, elimination: Elimination, some: slice) -> GroupTerms:
+    """:func:`group_terms` of one of :func:`runs`."""
+    Y = solve_lower(elimination.root[..., some], np.swapaxes(patterns.factor[..., some], 0, 1))
     W = _transposed_product(Y, Y)
-    each = Y[..., patterns.pattern]
-    return GroupTerms(
-        W,
-        W[..., patterns.pattern],
-        _transposed_product(each, elimination.inside),
-        patterns.count,
-    )
+    each, W_each = Y, W
+    if not patterns.one_each:
+        each, W_each = Y[..., patterns.pattern], W[..., patterns.pattern]
+    projected = _transposed_product(each, elimination.inside[..., some])
+    return GroupTerms(W, W_each, projected, patterns.count[some])
 
 
 def _transposed_product(a: FloatArray, b: FloatArray) -> FloatArray:

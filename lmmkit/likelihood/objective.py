@@ -14,7 +14,6 @@ from lmmkit.likelihood.one_at_a_time import one_at_a_time
 from lmmkit.likelihood.pieces import Criterion, Pieces, Point, directions, pieces
 from lmmkit.likelihood.structured import StructuredTerm
 from lmmkit.likelihood.system import System, system
-from lmmkit.likelihood.terms import all_terms
 from lmmkit.linalg import vech
 from lmmkit.moments.basis import Basis
 from lmmkit.moments.moments import Moments
@@ -134,7 +133,7 @@ class Objective:
         """Gradient of :meth:`loglik` over the packed record: shape (..., n)."""
         where, place = self._locate(params)
         parts = self.pieces(place)
-        gradient = derivatives.gradient(place.point, parts, self.degrees_of_freedom, self.sizes)
+        gradient = derivatives.gradient(parts, self.degrees_of_freedom, self.sizes)
         full = (gradient[..., None, :] @ self._across(where))[..., 0, :]
         return full[..., self._in_record(params, full.shape[-1])]
 
@@ -142,7 +141,7 @@ class Objective:
     def hessian(self, params: Params) -> FloatArray:
         """Second derivative of :meth:`loglik` over the packed record: shape (..., n, n)."""
         where, place = self._locate(params)
-        at = (place.point, self.pieces(place), self.degrees_of_freedom, self.sizes)
+        at = (self.pieces(place), self.degrees_of_freedom, self.sizes)
         gradient = derivatives.gradient(*at)
         matrix = derivatives.hessian(*at).assembled()
         across = self._across(where)
@@ -159,7 +158,7 @@ class Objective:
     def expected_information(self, params: Params) -> FloatArray:
         """Expected information over the packed record, profiled parameters eliminated."""
         where, place = self._locate(params)
-        at = (place.point, self.pieces(place), self.degrees_of_freedom, self.sizes)
+        at = (self.pieces(place), self.degrees_of_freedom, self.sizes)
         matrix = derivatives.information(*at).assembled()
         across = self._across(where)
         return self._profiled(np.swapaxes(across, -1, -2) @ matrix @ across, params)
@@ -247,7 +246,7 @@ class Objective:
 
     def pieces(self, place: Located) -> Pieces:
         """What the derivatives at ``place`` are computed from."""
-        return pieces(place.point, all_terms(place.elimination), self.criterion)
+        return pieces(place.point, place.elimination, self.criterion)
 
     def _across(self, where: Chart) -> FloatArray:
         """Jacobian of (beta, delta, sigma2) by (beta, matrices, sigma2) of the record."""

@@ -1,11 +1,14 @@
 """What the derivatives of the log-likelihood at one point are computed from."""
 
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from functools import cache
 
 import numpy as np
 
-from lmmkit.likelihood.terms import Terms
+from lmmkit.likelihood.elimination import Elimination
+from lmmkit.likelihood.grouped import GroupTerms, run_terms, runs
+from lmmkit.likelihood.terms import Terms, all_terms
 from lmmkit.linalg import duplication, transposed
 from lmmkit.parameters.packing import triangle_size
 from lmmkit.records import FloatArray, IntArray, adopt, computed_array, record
@@ -98,61 +101,90 @@ class Pieces:
 
     Attributes
     ----------
-    factors : tuple of FactorPieces
-    terms : Terms
+    point : Point
+    elimination : Elimination
+    restricted : bool
+        Whether the criterion is REML.
     total : ndarray (..., q, q)
         ``sum W [- sum B C^-1 B']``, block diagonal by factor.
     squares : ndarray (..., q, q)
         ``sum s s'``, block diagonal by factor.
+    terms : Terms or None
+        Of several factors; None where there is one.
+    kept : tuple of FactorPieces
+        One a factor; () where the only factor has too many levels to keep.
     """
 
-    factors: tuple[FactorPieces, ...]
-    terms: Terms
+    point: Point
+    elimination: Elimination
+    restricted: bool
     total: FloatArray = computed_array()
     squares: FloatArray = computed_array()
+    terms: Terms | None
+    kept: tuple[FactorPieces, ...]
 
     @property
-    def restricted(self) -> bool:
-        """Whether the criterion is REML."""
-        return self.factors[0].leverage is not None
+    def factors(self) -> Iterable[FactorPieces]:
+        """Of each factor; of the only one run by run, where it has many levels.
+
+        In the processor's cache, runs are faster computed again than kept and read.
+        """
+        return self.kept or _by_run(self.point, self.elimination, self.restricted)
 
 
-def pieces(point: Point, terms: Terms, criterion: Criterion) -> Pieces:
+def pieces(point: Point, elimination: Elimination, criterion: Criterion) -> Pieces:
     """What :func:`gradient`, :func:`hessian` and :func:`information` are computed from."""
-    factors: list[FactorPieces] = []
-    totals: list[FloatArray] = []
-    squares: list[FloatArray] = []
-    for factor in terms.factors:
-        projected, W = factor.terms.projected, factor.terms.W
-        B = projected[..., :-1, :]
-        s = projected[..., -1, :] - np.einsum("...apk,...p->...ak", B, point.beta)
-        total, leverage = W @ factor.terms.count, None
-        if criterion is Criterion.REML:
-            leverage = _leverage(point.C, B)
-            total = total - leverage.sum(axis=-1)
-        factors.append(
-            FactorPieces(factor.columns, W, factor.terms.W_each, factor.terms.count, B, s, leverage)
-        )
-        totals.append(total)
-        squares.append(s @ transposed(s))
-    columns = [factor.columns for factor in factors]
-    return Pieces(tuple(factors), terms, _placed(totals, columns), _placed(squares, columns))
+    restricted = criterion is Criterion.REML
+    if elimination.system.one_factor:
+        terms, factors = None, _by_run(point, elimination, restricted)
+    else:
+        terms = all_terms(elimination)
+        factors = (_of_factor(point, f.columns, f.terms, restricted) for f in terms.factors)
+    kept: list[FactorPieces] = []
+    q = elimination.D.shape[-1]
+    total, squares = np.zeros((q, q)), np.zeros((q, q))
+    for factor in factors:
+        kept = [*kept, factor] if terms else [factor]
+        W = factor.W @ factor.count
+        if factor.leverage is not None:
+            W = W - factor.leverage.sum(axis=-1)
+        total = total + _placed(W, factor.columns, q)
+        squares = squares + _placed(factor.s @ transposed(factor.s), factor.columns, q)
+    if terms is None and len(runs(elimination.stages[0].patterns)) > 1:
+        kept = []
+    return Pieces(point, elimination, restricted, total, squares, terms, tuple(kept))
 
 
-def _placed(blocks: list[FloatArray], columns: list[IntArray]) -> FloatArray:
-    """One matrix (..., q, q) of the factors' blocks."""
-    if len(blocks) == 1:
-        return blocks[0]
-    q = sum(map(len, columns))
+def _by_run(point: Point, elimination: Elimination, restricted: bool) -> Iterator[FactorPieces]:
+    """The pieces of the only factor, of the levels of one run at a time."""
+    node, stage = elimination.system.nodes[0], elimination.stages[0]
+    columns = node.columns[0] if node.columns else np.zeros(0, dtype=np.int32)
+    for some in runs(stage.patterns):
+        terms = run_terms(stage.patterns, stage.done, some)
+        yield _of_factor(point, columns, terms, restricted)
+
+
+def _of_factor(
+    point: Point, columns: IntArray, terms: GroupTerms, restricted: bool
+) -> FactorPieces:
+    B = terms.projected[..., :-1, :]
+    s = terms.projected[..., -1, :] - np.einsum("...apk,...p->...ak", B, point.beta)
+    leverage = _leverage(point.C, B) if restricted else None
+    return FactorPieces(columns, terms.W, terms.W_each, terms.count, B, s, leverage)
+
+
+def _placed(block: FloatArray, columns: IntArray, q: int) -> FloatArray:
+    """A factor's block among all columns of D."""
+    if len(columns) == q:
+        return block
     matrix = np.zeros((q, q))
-    for block, c in zip(blocks, columns, strict=True):
-        matrix[c[:, None], c] = block
+    matrix[columns[:, None], columns] = block
     return matrix
 
 
-def gradient_matrix(point: Point, parts: Pieces) -> FloatArray:
+def gradient_matrix(parts: Pieces) -> FloatArray:
     """G, the derivative of -2 loglik by D: shape (..., q, q), block diagonal by factor."""
-    return parts.total - parts.squares / point.sigma2[..., None, None]
+    return parts.total - parts.squares / parts.point.sigma2[..., None, None]
 
 
 def _leverage(C: FloatArray, B: FloatArray) -> FloatArray:

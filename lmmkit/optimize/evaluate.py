@@ -10,7 +10,7 @@ import numpy as np
 from lmmkit.errors import StrategyError
 from lmmkit.likelihood import derivatives
 from lmmkit.likelihood.objective import Located, Objective, term_blocks
-from lmmkit.likelihood.pieces import Pieces, Point, gradient_matrix
+from lmmkit.likelihood.pieces import Pieces, gradient_matrix
 from lmmkit.linalg import block_diagonal, vech
 from lmmkit.optimize.coordinates import (
     Slopes,
@@ -84,7 +84,7 @@ def evaluate(objective: Objective, x: FloatArray) -> Value:
 def differentiate(objective: Objective, value: Value) -> Score:
     """The gradient where ``value`` was computed."""
     parts = objective.pieces(value.place)
-    G = term_blocks(gradient_matrix(value.place.point, parts), objective.sizes)
+    G = term_blocks(gradient_matrix(parts), objective.sizes)
     slopes = slopes_at(objective, value.x)
     by_term = score_of(value.factors, G, slopes)
     score = by_term[0] if len(by_term) == 1 else np.concatenate([np.zeros(0), *by_term])
@@ -137,13 +137,8 @@ def _curvature(objective: Objective, score: Score) -> FloatArray:
     return curvature_of(objective.sizes, packed_gradient(score), score.slopes)
 
 
-def _at(objective: Objective, score: Score) -> tuple[Point, Pieces, int, tuple[int, ...]]:
-    return (
-        score.value.place.point,
-        score.pieces,
-        objective.degrees_of_freedom,
-        objective.sizes,
-    )
+def _at(objective: Objective, score: Score) -> tuple[Pieces, int, tuple[int, ...]]:
+    return score.pieces, objective.degrees_of_freedom, objective.sizes
 
 
 def score_norm(objective: Objective, score: FloatArray) -> float:
