@@ -75,11 +75,13 @@ def inverse_lower(factor: FloatArray) -> FloatArray:
     return solve_lower(factor, np.broadcast_to(np.eye(len(factor))[..., None], factor.shape))
 
 
-def gram(a: FloatArray, b: FloatArray) -> FloatArray:
-    """``sum over k, p of a[k, i, p] b[k, j, p]``: shape (..., i, j) from (..., k, i, P)."""
-    products: FloatArray = np.matmul(a, np.swapaxes(b, -1, -2))
-    total: FloatArray = products.sum(axis=-3)
-    return total
+def gram(a: FloatArray) -> FloatArray:
+    """``sum over k, p of a[k, i, p] a[k, j, p]``: shape (..., i, j) from (..., k, i, P)."""
+    if a.shape[-2] < _FEW_ROWS:
+        products = np.vecdot(a[..., :, None, :], a[..., None, :, :])
+    else:
+        products = np.matmul(a, np.swapaxes(a, -1, -2))
+    return np.asarray(products.sum(axis=-3))
 
 
 def row_products(a: FloatArray) -> FloatArray:

@@ -84,7 +84,7 @@ def levels_of(fit: Fit) -> Levels:
 
 def level_terms(fit: Fit) -> Terms:
     """The terms at the estimates with every level on its own, also where there is one factor."""
-    return all_terms(eliminate(_each_level(fit), relative_covariance(fit)))
+    return all_terms(eliminate(_each_level(fit), relative_covariance(fit), kept=True))
 
 
 def relative_covariance(fit: Fit) -> FloatArray:

@@ -18,7 +18,8 @@ and the expected information of E, F is half of
 import numpy as np
 
 from lmmkit.likelihood.directional import directional
-from lmmkit.likelihood.pieces import Pieces, directions, gradient_matrix
+from lmmkit.likelihood.directions import directions
+from lmmkit.likelihood.pieces import Pieces, gradient_matrix
 from lmmkit.linalg import transposed
 from lmmkit.records import FloatArray, computed_array, record
 

@@ -19,6 +19,7 @@ from lmmkit.likelihood import grouped
 from lmmkit.likelihood.dense import cholesky_lower, solve_triangular
 from lmmkit.likelihood.sparse import Sparse, block_diagonal, by_effect, by_level, plus
 from lmmkit.likelihood.system import Node, System
+from lmmkit.likelihood.totals import Totals, better_as_totals, totals
 from lmmkit.linalg import gram, inverse_lower, psd_factor, semidefinite_cholesky, solve_lower
 from lmmkit.moments.collapse import Patterns
 from lmmkit.records import FloatArray, computed_array, evolve, record
@@ -109,7 +110,10 @@ class Elimination:
     products : ndarray (..., p + 1, p + 1)
         ``[X y]'V^-1[X y]``.
     stages : tuple of Stage
+        () where there are ``totals``.
     dense : DenseStage or None
+    totals : Totals or None
+        In place of the only stage, where its levels are many.
     """
 
     system: System
@@ -118,14 +122,17 @@ class Elimination:
     products: FloatArray = computed_array()
     stages: tuple[Stage, ...]
     dense: DenseStage | None
+    totals: Totals | None = None
 
 
-def eliminate(system: System, D: FloatArray) -> Elimination:
-    """Eliminate all random effects at ``D`` (..., q, q); leading axes for one factor only."""
-    first = grouped.eliminate(system.first, own(D, system.nodes[0]))
+def eliminate(system: System, D: FloatArray, *, kept: bool = False) -> Elimination:
+    """Eliminate all random effects at ``D`` (..., q, q).
+
+    Leading axes are for one factor only. If ``kept``, its stage is there, not totals.
+    """
     if system.one_factor:
-        stage = Stage(system.first, first, {}, {})
-        return Elimination(system, D, first.log_det, first.products, (stage,), None)
+        return _one_factor(system, D, kept)
+    first = grouped.eliminate(system.first, own(D, system.nodes[0]))
     log_det, products = first.log_det, first.products
     across, outer = dict(system.across), dict(system.outer)
     stages = [_couple(Stage(system.first, first, system.inside, {}), across, outer, new=False)]
@@ -144,6 +151,15 @@ def eliminate(system: System, D: FloatArray) -> Elimination:
         log_det = log_det + dense.log_det
         products = products - seen.T @ seen
     return Elimination(system, D, log_det, products, tuple(stages), dense)
+
+
+def _one_factor(system: System, D: FloatArray, kept: bool) -> Elimination:
+    if better_as_totals(system.first) and not kept:
+        sums = totals(system.first, own(D, system.nodes[0]))
+        return Elimination(system, D, sums.log_det, sums.products, (), None, sums)
+    done = grouped.eliminate(system.first, own(D, system.nodes[0]))
+    stage = Stage(system.first, done, {}, {})
+    return Elimination(system, D, done.log_det, done.products, (stage,), None)
 
 
 def own(D: FloatArray, node: Node) -> FloatArray:
@@ -196,7 +212,7 @@ def _factored(
         count=np.ones(m),
         inside=within,
         pattern=np.arange(m, dtype=np.int32),
-        outside=products - gram(within, within),
+        outside=products - gram(within),
     )
     return patterns, inside
 

@@ -62,62 +62,70 @@ class GroupTerms:
 
 def eliminate(patterns: Patterns, D: FloatArray) -> Elimination:
     """Factor every pattern's N at ``D`` (..., q, q): O(P q^3 + K q^2 p)."""
-    F = patterns.factor
-    q, _, n_patterns = F.shape
+    parts = _runs(patterns)
+    if len(parts) == 1:
+        only = eliminate_run(patterns, D, parts[0])
+        return Elimination(only.log_det, patterns.outside + only.products, only.root, only.inside)
     lead = D.shape[:-2]
-    root = np.empty((*lead, *F.shape))
+    root = np.empty((*lead, *patterns.factor.shape))
     inside = np.empty(
         (*np.broadcast_shapes(lead, patterns.inside.shape[:-3]), *patterns.inside.shape[-3:])
     )
     log_det: FloatArray = np.zeros(lead)
     products = patterns.outside
-    diagonal = np.arange(q)
-    for some in _slices(n_patterns):
-        f = F[..., some]
-        N = np.einsum("jip,...jlp->...ilp", f, np.einsum("...ij,jlp->...ilp", D, f))
-        N[..., diagonal, diagonal, :] += 1.0
-        root[..., some] = factor = cholesky(N)
-        logs = np.log(factor[..., diagonal, diagonal, :]).sum(axis=-2)
-        log_det = log_det + 2.0 * (logs @ patterns.count[some])
-        if patterns.one_each:
-            inside[..., some] = solved = solve_lower(factor, patterns.inside[..., some])
-            products = products + gram(solved, solved)
-    if not patterns.one_each:
+    for some in parts:
+        run = eliminate_run(patterns, D, some)
+        root[..., some], inside[..., some] = run.root, run.inside
+        log_det, products = log_det + run.log_det, products + run.products
+    return Elimination(log_det, products, root, inside)
+
+
+def eliminate_run(patterns: Patterns, D: FloatArray, some: slice) -> Elimination:
+    """:func:`eliminate` of a run; its products are without ``outside``."""
+    F = patterns.factor[..., some]
+    N = np.einsum("jip,...jlp->...ilp", F, np.einsum("...ij,jlp->...ilp", D, F))
+    diagonal = np.arange(len(F))
+    N[..., diagonal, diagonal, :] += 1.0
+    root = cholesky(N)
+    logs = np.log(root[..., diagonal, diagonal, :]).sum(axis=-2)
+    if patterns.one_each:
+        inside = solve_lower(root, patterns.inside[..., some])
+    else:
         inside = solve_lower(root[..., patterns.pattern], patterns.inside)
-        products = products + gram(inside, inside)
-    return Elimination(log_det=log_det, products=products, root=root, inside=inside)
+    return Elimination(2.0 * (logs @ patterns.count[some]), gram(inside), root, inside)
 
 
-def runs(patterns: Patterns) -> list[slice]:
-    """Runs of patterns whose terms fit in the processor's cache, where each has one group."""
-    return _slices(len(patterns.count)) if patterns.one_each else [slice(None)]
+def _runs(patterns: Patterns) -> list[slice]:
+    """Runs of patterns that fit in the processor's cache, where each has one group."""
+    n = len(patterns.count)
+    return slices(n, _AT_A_TIME if patterns.one_each else n)
 
 
-def _slices(n: int) -> list[slice]:
-    return [slice(start, start + _AT_A_TIME) for start in range(0, n, _AT_A_TIME)]
+def slices(n: int, step: int) -> list[slice]:
+    """``0 .. n`` in runs of ``step``; one empty run where n is 0."""
+    return [slice(start, start + step) for start in range(0, n, max(step, 1))] or [slice(0, 0)]
 
 
 def group_terms(patterns: Patterns, elimination: Elimination) -> GroupTerms:
     """W and ``Z'V^-1[X y]`` after :func:`eliminate`."""
-    parts = runs(patterns)
-    if len(parts) == 1:
-        return run_terms(patterns, elimination, parts[0])
-    W, projected = np.empty_like(elimination.root), np.empty_like(elimination.inside)
-    for some in parts:
-        part = run_terms(patterns, elimination, some)
+    root, inside = elimination.root, elimination.inside
+    if len(_runs(patterns)) == 1:
+        return run_terms(patterns, slice(None), root, inside)
+    W, projected = np.empty_like(root), np.empty_like(inside)
+    for some in _runs(patterns):
+        part = run_terms(patterns, some, root[..., some], inside[..., some])
         W[..., some], projected[..., some] = part.W, part.projected
     return GroupTerms(W, W, projected, patterns.count)
 
 
-def run_terms(patterns: Patterns, elimination: Elimination, some: slice) -> GroupTerms:
-    """:func:`group_terms` of one of :func:`runs`."""
-    Y = solve_lower(elimination.root[..., some], np.swapaxes(patterns.factor[..., some], 0, 1))
+def run_terms(patterns: Patterns, some: slice, root: FloatArray, inside: FloatArray) -> GroupTerms:
+    """:func:`group_terms` of a run."""
+    Y = solve_lower(root, np.swapaxes(patterns.factor[..., some], 0, 1))
     W = _transposed_product(Y, Y)
     each, W_each = Y, W
     if not patterns.one_each:
         each, W_each = Y[..., patterns.pattern], W[..., patterns.pattern]
-    projected = _transposed_product(each, elimination.inside[..., some])
-    return GroupTerms(W, W_each, projected, patterns.count[some])
+    return GroupTerms(W, W_each, _transposed_product(each, inside), patterns.count[some])
 
 
 def _transposed_product(a: FloatArray, b: FloatArray) -> FloatArray:

@@ -9,9 +9,10 @@ from lmmkit.errors import ArgumentError, ParameterError, UnsupportedModelError
 from lmmkit.likelihood import derivatives
 from lmmkit.likelihood.charts import Chart, Params, chart, curvature, matrices_of
 from lmmkit.likelihood.constraints import Hold, Relation
+from lmmkit.likelihood.directions import directions
 from lmmkit.likelihood.elimination import Elimination, eliminate
 from lmmkit.likelihood.one_at_a_time import one_at_a_time
-from lmmkit.likelihood.pieces import Criterion, Pieces, Point, directions, pieces
+from lmmkit.likelihood.pieces import Criterion, Pieces, Point, pieces
 from lmmkit.likelihood.structured import StructuredTerm
 from lmmkit.likelihood.system import System, system
 from lmmkit.linalg import vech

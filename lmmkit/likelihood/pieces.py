@@ -1,17 +1,14 @@
 """What the derivatives of the log-likelihood at one point are computed from."""
 
-from collections.abc import Iterable, Iterator
 from enum import Enum
-from functools import cache
 
 import numpy as np
 
 from lmmkit.likelihood.elimination import Elimination
-from lmmkit.likelihood.grouped import GroupTerms, run_terms, runs
-from lmmkit.likelihood.terms import Terms, all_terms
-from lmmkit.linalg import duplication, transposed
-from lmmkit.parameters.packing import triangle_size
-from lmmkit.records import FloatArray, IntArray, adopt, computed_array, record
+from lmmkit.likelihood.sums import FactorPieces
+from lmmkit.likelihood.terms import FactorTerms, Terms, all_terms
+from lmmkit.linalg import transposed
+from lmmkit.records import FloatArray, IntArray, computed_array, record
 
 
 class Criterion(Enum):
@@ -19,26 +16,6 @@ class Criterion(Enum):
 
     ML = "ML"
     REML = "REML"
-
-
-@cache
-def directions(sizes: tuple[int, ...]) -> FloatArray:
-    """The matrix (q*q, n) from packed delta to ``vec(D)``, D block diagonal by term."""
-    q = sum(sizes)
-    matrix = np.zeros((q, q, sum(map(triangle_size, sizes))))
-    row = column = 0
-    for size in sizes:
-        end = column + triangle_size(size)
-        block = slice(row, row + size)
-        matrix[block, block, column:end] = duplication(size).reshape(size, size, end - column)
-        row, column = row + size, end
-    return adopt(matrix.reshape(q * q, column))
-
-
-def direction_blocks(sizes: tuple[int, ...]) -> FloatArray:
-    """The directions as matrices (q, q, n)."""
-    q, matrix = sum(sizes), directions(sizes)
-    return matrix.reshape(q, q, matrix.shape[1])
 
 
 @record
@@ -66,36 +43,6 @@ class Point:
 
 
 @record
-class FactorPieces:
-    """What the derivatives share of one grouping factor; the last axis runs over its levels.
-
-    Attributes
-    ----------
-    columns : ndarray (q,)
-        Which columns of D are the factor's effects.
-    W : ndarray (..., q, q, P)
-        Of each level, or of each pattern.
-    W_each : ndarray (..., q, q, K)
-        Of each level or stand-in.
-    count : ndarray (P,)
-    B : ndarray (..., q, p, K)
-        ``Z'V^-1X``.
-    s : ndarray (..., q, K)
-        ``Z'V^-1(y - X beta)``.
-    leverage : ndarray (..., q, q, K) or None
-        ``B C^-1 B'``; None under ML.
-    """
-
-    columns: IntArray
-    W: FloatArray = computed_array()
-    W_each: FloatArray = computed_array()
-    count: FloatArray = computed_array()
-    B: FloatArray = computed_array()
-    s: FloatArray = computed_array()
-    leverage: FloatArray | None
-
-
-@record
 class Pieces:
     """What the derivatives at one point share.
 
@@ -110,9 +57,9 @@ class Pieces:
     squares : ndarray (..., q, q)
         ``sum s s'``, block diagonal by factor.
     terms : Terms or None
-        Of several factors; None where there is one.
-    kept : tuple of FactorPieces
-        One a factor; () where the only factor has too many levels to keep.
+        None where the elimination has totals.
+    factors : tuple of FactorPieces
+        One a factor; () where the elimination has totals.
     """
 
     point: Point
@@ -120,57 +67,36 @@ class Pieces:
     restricted: bool
     total: FloatArray = computed_array()
     squares: FloatArray = computed_array()
-    terms: Terms | None
-    kept: tuple[FactorPieces, ...]
-
-    @property
-    def factors(self) -> Iterable[FactorPieces]:
-        """Of each factor; of the only one run by run, where it has many levels.
-
-        In the processor's cache, runs are faster computed again than kept and read.
-        """
-        return self.kept or _by_run(self.point, self.elimination, self.restricted)
+    terms: Terms | None = None
+    factors: tuple[FactorPieces, ...] = ()
 
 
 def pieces(point: Point, elimination: Elimination, criterion: Criterion) -> Pieces:
     """What :func:`gradient`, :func:`hessian` and :func:`information` are computed from."""
     restricted = criterion is Criterion.REML
-    if elimination.system.one_factor:
-        terms, factors = None, _by_run(point, elimination, restricted)
-    else:
-        terms = all_terms(elimination)
-        factors = (_of_factor(point, f.columns, f.terms, restricted) for f in terms.factors)
-    kept: list[FactorPieces] = []
+    if elimination.totals is not None:
+        sums = elimination.totals
+        total = sums.W - sums.leverage(point.C) if restricted else sums.W
+        return Pieces(point, elimination, restricted, total, sums.squares(point.beta))
+    terms = all_terms(elimination)
+    factors = [_of_factor(point, f, restricted) for f in terms.factors]
     q = elimination.D.shape[-1]
     total, squares = np.zeros((q, q)), np.zeros((q, q))
     for factor in factors:
-        kept = [*kept, factor] if terms else [factor]
         W = factor.W @ factor.count
         if factor.leverage is not None:
             W = W - factor.leverage.sum(axis=-1)
         total = total + _placed(W, factor.columns, q)
         squares = squares + _placed(factor.s @ transposed(factor.s), factor.columns, q)
-    if terms is None and len(runs(elimination.stages[0].patterns)) > 1:
-        kept = []
-    return Pieces(point, elimination, restricted, total, squares, terms, tuple(kept))
+    return Pieces(point, elimination, restricted, total, squares, terms, tuple(factors))
 
 
-def _by_run(point: Point, elimination: Elimination, restricted: bool) -> Iterator[FactorPieces]:
-    """The pieces of the only factor, of the levels of one run at a time."""
-    node, stage = elimination.system.nodes[0], elimination.stages[0]
-    columns = node.columns[0] if node.columns else np.zeros(0, dtype=np.int32)
-    for some in runs(stage.patterns):
-        terms = run_terms(stage.patterns, stage.done, some)
-        yield _of_factor(point, columns, terms, restricted)
-
-
-def _of_factor(
-    point: Point, columns: IntArray, terms: GroupTerms, restricted: bool
-) -> FactorPieces:
+def _of_factor(point: Point, factor: FactorTerms, restricted: bool) -> FactorPieces:
+    terms = factor.terms
     B = terms.projected[..., :-1, :]
     s = terms.projected[..., -1, :] - np.einsum("...apk,...p->...ak", B, point.beta)
     leverage = _leverage(point.C, B) if restricted else None
-    return FactorPieces(columns, terms.W, terms.W_each, terms.count, B, s, leverage)
+    return FactorPieces(factor.columns, terms.W, terms.W_each, terms.count, B, s, leverage)
 
 
 def _placed(block: FloatArray, columns: IntArray, q: int) -> FloatArray:

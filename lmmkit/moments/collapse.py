@@ -76,7 +76,7 @@ def collapse(
         products[..., p, :] = np.swapaxes(factor.zy[..., part, :], -1, -2)
         each = root[..., part if len(first) == m else pattern[part]]
         inside[..., part] = projected = solve_lower(each, products)
-        explained += gram(projected, projected)
+        explained += gram(projected)
     total = _all_cross_products(moments)
     outside = _without_rounding(total - explained, total)
     if stand_ins:

@@ -45,7 +45,9 @@ def assert_same(actual: dict[str, FloatArray], expected: list[dict[str, FloatArr
     for method, value in actual.items():
         loop = np.array([each[method] for each in expected])
         assert value.shape == loop.shape, method
-        assert_allclose(value, loop, rtol=1e-10, atol=1e-10 * np.abs(loop).max(), err_msg=method)
+        assert_allclose(
+            value, loop, rtol=1e-10, atol=1e-10 * np.abs(loop).max(initial=0.0), err_msg=method
+        )
 
 
 @every_design
@@ -122,7 +124,9 @@ def test_responses(name: str, kind: Kind, beta: bool, reml: bool) -> None:
     for method, value in values.items():
         loop = np.array([each_value[method] for each_value in loops])
         full = np.broadcast_to(value, loop.shape)
-        assert_allclose(full, loop, rtol=1e-9, atol=1e-9 * np.abs(loop).max(), err_msg=method)
+        assert_allclose(
+            full, loop, rtol=1e-9, atol=1e-9 * np.abs(loop).max(initial=0.0), err_msg=method
+        )
 
 
 def test_a_stack_of_parameters_on_a_stack_of_responses() -> None:
