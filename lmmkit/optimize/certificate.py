@@ -63,14 +63,17 @@ class Certificate:
 def certify(objective: Objective, score: Score, status: Status) -> Certificate:
     """The certificate of where ``score`` was computed, whatever it was that led there."""
     singular = singular_terms(objective, score.value.factors)
-    near = _clearly_positive(score.near)
-    information = fisher_information(objective, score) if near is None else near
+    information = score.near
+    if information is None or not _clearly_positive(information):
+        observed = information = -observed_hessian(objective, score)
+    clear = _clearly_positive(information)
+    if not clear:
+        information = fisher_information(objective, score)
     floor = _NO_INFORMATION * objective.degrees_of_freedom
     root = np.sqrt(np.maximum(np.diagonal(information), floor))
     inertia = (len(root), 0, 0)
-    if near is None:
-        curvature = -observed_hessian(objective, score) / np.outer(root, root)
-        inertia = count_signs(np.linalg.eigvalsh(curvature), _FLAT)
+    if not clear:
+        inertia = count_signs(np.linalg.eigvalsh(observed / np.outer(root, root)), _FLAT)
     distance = _distance(information, score.score, root if objective.structures else None)
     if distance > _SCORE_BELOW and status is Status.CONVERGED:
         status = Status.STALLED
@@ -81,14 +84,12 @@ def certify(objective: Objective, score: Score, status: Status) -> Certificate:
     return Certificate(status, status is Status.CONVERGED, distance, inertia, singular)
 
 
-def _clearly_positive(near: FloatArray | None) -> FloatArray | None:
-    """Minus the Hessian of a place nearby, if no eigenvalue is so small that signs may differ."""
-    if near is None:
-        return None
-    root = np.sqrt(np.abs(np.diagonal(near)))
-    if not root.all() or (np.linalg.eigvalsh(near / np.outer(root, root)) <= _CLEAR).any():
-        return None
-    return near
+def _clearly_positive(matrix: FloatArray) -> bool:
+    """Whether no eigenvalue is so small that its sign may be another nearby."""
+    root = np.sqrt(np.abs(np.diagonal(matrix)))
+    if not root.all():
+        return False
+    return bool((np.linalg.eigvalsh(matrix / np.outer(root, root)) > _CLEAR).all())
 
 
 def _distance(information: FloatArray, score: FloatArray, unit: FloatArray | None) -> float:

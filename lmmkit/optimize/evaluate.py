@@ -156,13 +156,15 @@ def pack(params: SquareRootParams) -> FloatArray:
 def unpack(objective: Objective, x: FloatArray) -> SquareRootParams:
     """The record of packed factors, beta profiled."""
     factors = [positive_diagonal(T) for T in covariances(objective, x)[0]]
-    theta = zip(objective.terms, split(objective, x), strict=True)
-    return SquareRootParams(
-        tuple(factors),
-        theta=tuple(None if term is None else part for term, part in theta)
-        if objective.structures
-        else (),
-    )
+    return SquareRootParams(tuple(factors), theta=theta_of(objective, x))
+
+
+def theta_of(objective: Objective, x: FloatArray) -> tuple[FloatArray | None, ...]:
+    """Of packed factors, theta of the terms that have a covariance structure."""
+    if not objective.structures:
+        return ()
+    parts = zip(objective.structures, split(objective, x), strict=True)
+    return tuple(None if term is None else part for term, part in parts)
 
 
 def reached(objective: Objective, params: SquareRootParams, state: Any) -> Score | None:

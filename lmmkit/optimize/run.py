@@ -13,7 +13,7 @@ from lmmkit.optimize.certificate import Certificate, certify, singular_terms
 from lmmkit.optimize.checks import is_count
 from lmmkit.optimize.constrained import maximize_subject_to
 from lmmkit.optimize.escape import escape_saddles
-from lmmkit.optimize.evaluate import Score, differentiate, evaluate, pack, reached, unpack
+from lmmkit.optimize.evaluate import Score, differentiate, evaluate, pack, reached, theta_of, unpack
 from lmmkit.optimize.presets import preset_for
 from lmmkit.optimize.start import standard_start, with_theta
 from lmmkit.optimize.step import Report, Status, Step
@@ -124,7 +124,7 @@ def maximize(
     if not given and certificate.status is Status.SADDLE and len(reports) < max_iterations:
         end, certificate = climb(escape_saddles(strategy), unpack(standard, end.value.x))
     natural = objective.natural_at(end.value.factors, end.value.place)
-    theta = unpack(standard, end.value.x).theta
+    theta = theta_of(standard, end.value.x)
     return Optimum(
         natural=_structured(objective, natural, theta),
         loglik=end.value.loglik,
@@ -298,7 +298,7 @@ def _at_boundary(objective: Objective, at: Score) -> Score:
     ]
     if all(a is b for a, b in zip(snapped, at.value.factors, strict=True)):
         return at
-    theta = unpack(objective, at.value.x).theta
+    theta = theta_of(objective, at.value.x)
     factors = tuple(map(positive_diagonal, snapped))
     value = evaluate(objective, pack(with_theta(objective, factors, theta)))
     before = at.value.loglik
