@@ -1,25 +1,21 @@
 """Newton's method on the Lagrangian: from any variables to a maximum that meets the constraints.
 
-The variables are those of :mod:`lmmkit.optimize.constrained_problem`. A step is Newton's,
-restricted to the constraints' tangent space (absolute eigenvalues where the reduced Hessian is
-indefinite); afterwards Gauss-Newton steps on the constraints alone, which cost no likelihood, bring
-the point back to them. Every accepted point is feasible, so that a line search on the
-log-likelihood suffices.
+The variables are those of :mod:`lmmkit.optimize.constrained_problem`, or of another ground. A step
+is Newton's, restricted to the constraints' tangent space (absolute eigenvalues where the reduced
+Hessian is indefinite); afterwards Gauss-Newton steps on the constraints alone, which cost no
+likelihood, bring the point back to them. Every accepted point is feasible, so that a line search on
+the log-likelihood suffices.
 """
 
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lmmkit.errors import ParameterError
 from lmmkit.optimize.certificate import count_signs
-from lmmkit.optimize.constrained_problem import (
-    Problem,
-    equalities,
-    standard_at,
-    standard_by_x,
-    standard_curvature,
-)
+from lmmkit.optimize.constrained_problem import Equality
 from lmmkit.optimize.step import Report, Status
 from lmmkit.records import FloatArray, float_array, record
 
@@ -29,6 +25,28 @@ _SLOW = 0.3
 _FEASIBLE = 1e-13
 _ROUNDING = 1e-14
 _IDLE = 10
+_LONGEST = 2.0
+
+
+class Ground(Protocol):
+    """A log-likelihood of variables x, and equalities that these have to meet."""
+
+    @property
+    def free(self) -> NDArray[np.bool_]:
+        """Which variables may move."""
+
+    @property
+    def logarithmic(self) -> slice:
+        """The variables that one step changes by no more than 2."""
+
+    def loglik(self, x: FloatArray) -> float:
+        """The log-likelihood at x; not finite where there is none."""
+
+    def derivatives(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """The gradient and the Hessian of the log-likelihood at x."""
+
+    def equalities(self, x: FloatArray) -> list[Equality]:
+        """The equalities at x."""
 
 
 @record
@@ -43,7 +61,7 @@ class Climbed:
 
 
 def climb(
-    problem: Problem,
+    problem: Ground,
     start: FloatArray,
     max_iterations: int = 200,
     progress: Callable[[int, Report], None] | None = None,
@@ -59,7 +77,7 @@ def climb(
         Where no covariance satisfies the constraints, or none near ``start`` has a likelihood.
     """
     x = _restore(problem, start)
-    loglik = _loglik(problem, x)
+    loglik = problem.loglik(x)
     if not np.isfinite(loglik):
         raise ParameterError(
             "the held values lead to covariances that are too large for a likelihood; give a start "
@@ -86,21 +104,17 @@ def climb(
     return Climbed(loglik, distance, inertia, tuple(reports), x)
 
 
-def _loglik(problem: Problem, x: FloatArray) -> float:
-    return float(problem.objective.loglik(standard_at(problem, x)))
-
-
-def _restore(problem: Problem, x: FloatArray) -> FloatArray:
+def _restore(problem: Ground, x: FloatArray) -> FloatArray:
     """The nearby point that satisfies the constraints, by Gauss-Newton steps; sigma2 held stays."""
-    moves = np.append(np.ones(len(x) - 1), problem.objective.held_sigma2 is None)
+    moves = problem.free
     for _ in range(60):
-        found = equalities(problem, x)
+        found = problem.equalities(x)
         h = np.array([e.residual for e in found])
         if np.abs(h).max(initial=0.0) <= _FEASIBLE * (1.0 + np.abs(x).max()):
             return x
         A = np.array([e.gradient for e in found])
         step = np.linalg.lstsq(A * moves, h, rcond=1e-12)[0]
-        x = x - step * min(1.0, 2.0 / float(np.abs(step[-1:]).max(initial=1e-300)))
+        x = x - step * _share(problem, step)
     if np.abs(h).max() > 1e-8 * (1.0 + np.abs(x).max()):
         raise ParameterError(
             "no covariance matrix satisfies the held values: together they are not positive "
@@ -109,17 +123,11 @@ def _restore(problem: Problem, x: FloatArray) -> FloatArray:
     return x
 
 
-def _newton(problem: Problem, x: FloatArray) -> tuple[FloatArray, float, tuple[int, int, int]]:
+def _newton(problem: Ground, x: FloatArray) -> tuple[FloatArray, float, tuple[int, int, int]]:
     """A step of ascent in the tangent space, its length in standard errors, the inertia."""
-    objective = problem.objective
-    params = standard_at(problem, x)
-    free = np.ones(len(x), dtype=bool)
-    free[-1] = objective.held_sigma2 is None
-    by_x = standard_by_x(problem, x)
-    score = objective.score(params)
-    gradient = score @ by_x
-    hessian = by_x.T @ objective.hessian(params) @ by_x + standard_curvature(problem, x, score)
-    found = equalities(problem, x)
+    free = problem.free
+    gradient, hessian = problem.derivatives(x)
+    found = problem.equalities(x)
     A = np.array([e.gradient for e in found]).reshape(len(found), len(x))[:, free]
     multipliers = np.linalg.lstsq(A.T, gradient[free], rcond=1e-12)[0]
     for multiplier, equality in zip(multipliers, found, strict=True):
@@ -137,6 +145,11 @@ def _newton(problem: Problem, x: FloatArray) -> tuple[FloatArray, float, tuple[i
     return direction, float(np.sqrt(max(step @ slope, 0.0))), inertia
 
 
+def _share(problem: Ground, step: FloatArray) -> float:
+    """How much of a step does not go too far."""
+    return min(1.0, _LONGEST / float(np.abs(step[problem.logarithmic]).max(initial=1e-300)))
+
+
 def _null_space(A: FloatArray) -> FloatArray:
     if not len(A):
         return np.eye(A.shape[1])
@@ -146,13 +159,13 @@ def _null_space(A: FloatArray) -> FloatArray:
 
 
 def _search(
-    problem: Problem, x: FloatArray, loglik: float, direction: FloatArray
+    problem: Ground, x: FloatArray, loglik: float, direction: FloatArray
 ) -> tuple[float, FloatArray, float]:
     """The first of the step lengths 1, 0.3, ... that rises; 0 where none does."""
-    length = min(1.0, 2.0 / max(float(np.abs(direction[-1])), 1e-300))
+    length = _share(problem, direction)
     for _ in range(25):
         moved = _restore(problem, x + length * direction)
-        after = _loglik(problem, moved)
+        after = problem.loglik(moved)
         if after > loglik:
             return length, moved, after
         length *= 0.3

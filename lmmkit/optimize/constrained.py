@@ -162,14 +162,14 @@ def _on_boundary(problem: Problem, found: Climbed) -> bool:
 def _natural(problem: Problem, x: FloatArray) -> NaturalParams:
     """In the user's coordinates, held entries exact."""
     values = reported_at(problem, x)
-    held = values.copy()
+    held, fixed = values.copy(), np.zeros(len(values))
     for constraint in problem.constraints:
         if isinstance(constraint, Hold):
-            held[constraint.index] = constraint.value
+            held[constraint.index], fixed[constraint.index] = constraint.value, 1.0
     if problem.objective.held_sigma2 is not None:
         held[-1] = problem.objective.held_sigma2
     psi = [
-        _exact(values[part.reported], held[part.reported], len(c))
+        _exact(values[part.reported], held[part.reported], fixed[part.reported], len(c))
         if part.term is None
         else held[-1] * part.term.covariance(x[part.x])
         for part, c in zip(problem.parts, problem.user_basis.z, strict=True)
@@ -177,10 +177,10 @@ def _natural(problem: Problem, x: FloatArray) -> NaturalParams:
     return NaturalParams(tuple(psi), float(held[-1]), held[: len(problem.user_basis.x)])
 
 
-def _exact(values: FloatArray, held: FloatArray, q: int) -> FloatArray:
+def _exact(values: FloatArray, held: FloatArray, fixed: FloatArray, q: int) -> FloatArray:
     """Psi; what rounding had changed of a held variance goes from its covariances too."""
-    matrix, wanted = symmetric(values, q), symmetric(held, q)
+    matrix, wanted, kept = (symmetric(each, q) for each in (values, held, fixed))
     before = np.diagonal(matrix)
     ratio = np.where(before > 0, np.diagonal(wanted) / np.where(before > 0, before, 1), 1)
     root = np.sqrt(ratio)
-    return np.where(wanted == matrix, matrix * np.outer(root, root), wanted)
+    return np.where(kept == 1.0, wanted, matrix * np.outer(root, root))
