@@ -11,7 +11,7 @@ from lmmkit.inference.checks import check_fit, normal_quantile
 from lmmkit.inference.information import information_of
 from lmmkit.inference.surface import Coordinates
 from lmmkit.likelihood.objective import Objective
-from lmmkit.records import FloatArray
+from lmmkit.records import FloatArray, evolve
 from lmmkit.residual.profile import FLAT, Differences, differences
 from lmmkit.residual.restriction import slopes
 
@@ -93,6 +93,9 @@ def _differences(fit: Fit, coordinates: Coordinates) -> Differences:
     """Derivatives of the log-likelihood by theta, and by theta and the coordinates."""
     residual = fit.residual
     assert residual is not None, "there are parameters of a residual structure"
+    exact = residual.expand(fit.objective, coordinates.at)
+    if exact is not None:
+        return evolve(exact, across=exact.across @ coordinates.inward)
 
     def measure(objective: Objective) -> tuple[float, Callable[[], FloatArray]]:
         standard, at = objective.standardized(), coordinates.at

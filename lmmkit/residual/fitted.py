@@ -12,11 +12,14 @@ from lmmkit.likelihood.objective import Objective
 from lmmkit.likelihood.relations import LinearConstraint, relate
 from lmmkit.optimize.run import Optimum
 from lmmkit.optimize.step import Status
+from lmmkit.parameters.natural import NaturalParams
 from lmmkit.parameters.square_root import SquareRootParams
 from lmmkit.records import FloatArray, IntArray, evolve, float_array, record
+from lmmkit.residual.expansion import expand
 from lmmkit.residual.held import restrict
 from lmmkit.residual.maximize import maximize_residual
 from lmmkit.residual.model import ResidualModel
+from lmmkit.residual.profile import Differences
 from lmmkit.residual.restriction import Restriction
 from lmmkit.residual.starts import with_peaks
 
@@ -66,6 +69,24 @@ class FittedResidual:
     def tangent(self) -> FloatArray:
         """Derivatives (k, f) of theta by its free elements."""
         return self.restriction.tangent(self.model.values, self.theta)
+
+    def expand(self, objective: Objective, at: NaturalParams) -> Differences | None:
+        """Exact derivatives by the free elements of theta, of a model of pattern sums.
+
+        As of :func:`~lmmkit.residual.expansion.expand`; None where a model needs its rows.
+        """
+        if not self.model.sums:
+            return None
+        found = expand(self.model, self.theta, objective, at)
+        if not len(self.restriction.rows):
+            return found
+        tangent, values = self.tangent(), self.model.values
+        return Differences(
+            gradient=found.gradient @ tangent,
+            hessian=tangent.T @ found.hessian @ tangent
+            + self.restriction.curvature(values, self.theta, found.gradient),
+            across=tangent.T @ found.across,
+        )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -150,7 +171,13 @@ def _search(
     starts: FloatArray,
 ) -> tuple[FittedResidual, Objective, Optimum]:
     free = current.free
-    found = maximize_residual(current.at_free, inner, starts[:, free])
+
+    def exact(objective: Objective, free: FloatArray, at: NaturalParams) -> Differences | None:
+        theta = current.with_free(free)
+        assert theta is not None, "the search stays where the restriction holds"
+        return evolve(current, theta=theta).expand(objective, at)
+
+    found = maximize_residual(current.at_free, inner, starts[:, free], exact)
     names = tuple(current.names[free[i]] for i in found.boundary)
     certificate = evolve(found.optimum.certificate, boundary=names)
     optimum = evolve(found.optimum, certificate=certificate)

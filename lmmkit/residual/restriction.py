@@ -13,6 +13,7 @@ from lmmkit.records import FloatArray, IntArray, float_array, int_array, record
 
 _WIDEST = 30.0
 _STEP = 1e-5
+_BEND = 1e-3
 _MET = 1e-13
 _LONGEST = 2.0
 _ROUNDS = 60
@@ -76,6 +77,20 @@ class Restriction:
         moved = np.linalg.solve(by_theta[:, self.dependent], by_theta[:, free])
         across[self.dependent] = -moved
         return across
+
+    def curvature(self, values: Values, theta: FloatArray, weights: FloatArray) -> FloatArray:
+        """Second derivatives (f, f) of ``weights @ theta`` by the free elements of theta."""
+        free = theta[self.free]
+        rows = []
+        for step in _BEND * np.eye(len(free)):
+            sides = [self.complete(values, theta, free + sign * step) for sign in (1.0, -1.0)]
+            ahead, behind = (
+                np.full(len(free), np.nan) if side is None else weights @ self.tangent(values, side)
+                for side in sides
+            )
+            rows.append((ahead - behind) / (2.0 * _BEND))
+        matrix = np.reshape(rows, (len(free),) * 2)
+        return np.asarray(0.5 * (matrix + matrix.T))
 
     def _met(self, values: Values, theta: FloatArray, moving: IntArray) -> FloatArray | None:
         """Newton's method on the equalities alone, over some elements of theta."""
