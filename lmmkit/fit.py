@@ -155,8 +155,8 @@ def fit(
         Parameters held at values on the natural scale, see :func:`hold`; those of ``residual`` as
         ``{("Residual", "phi"): 0.5}``, by the names of :func:`residual_parameters`.
     constraints : sequence of LinearConstraint
-        Covariance parameters that are equal or otherwise related, see :func:`tie` and
-        :func:`linear`.
+        Covariance parameters, or those of ``residual``, that are equal or otherwise related, see
+        :func:`tie` and :func:`linear`.
     weights, offset : str or array, optional
         Column names, or one value a row of the frame. The residual variance of a row is
         ``sigma2 / weight``; the offset is a part of the mean that is known.

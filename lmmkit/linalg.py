@@ -168,3 +168,13 @@ def block_diagonal(blocks: Sequence[FloatArray]) -> FloatArray:
         matrix[row : row + rows, column : column + columns] = block
         row, column = row + rows, column + columns
     return matrix
+
+
+def solve_or_nan(matrix: FloatArray, vector: FloatArray) -> FloatArray:
+    """``matrix^-1 vector`` over leading axes; NaN where a matrix is singular."""
+    try:
+        return np.asarray(np.linalg.solve(matrix, vector[..., None])[..., 0])
+    except np.linalg.LinAlgError:
+        singular = np.linalg.slogdet(matrix)[0] == 0
+        matrix = np.where(singular[..., None, None], np.nan, matrix)
+        return np.asarray(np.linalg.solve(matrix, vector[..., None])[..., 0])

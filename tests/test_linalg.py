@@ -13,6 +13,7 @@ from lmmkit.linalg import (
     psd_factor,
     semidefinite_cholesky,
     solve_lower,
+    solve_or_nan,
     symmetric,
     vech,
 )
@@ -159,3 +160,9 @@ def test_block_diagonal() -> None:
     joined = block_diagonal([np.full((1, 2), 3.0), np.zeros((0, 0)), np.full((2, 1), 5.0)])
     assert_array_equal(joined, [[3, 3, 0], [0, 0, 5], [0, 0, 5]])
     assert block_diagonal([]).shape == (0, 0)
+
+
+def test_a_singular_matrix_of_a_stack_gives_nan_and_the_others_their_solution() -> None:
+    matrices = np.stack([np.eye(2), np.ones((2, 2)), 2.0 * np.eye(2)])
+    found = solve_or_nan(matrices, np.ones((3, 2)))
+    assert_allclose(found, [[1.0, 1.0], [np.nan, np.nan], [0.5, 0.5]])

@@ -6,7 +6,7 @@ from lmmkit.errors import ParameterError, UnsupportedModelError
 from lmmkit.fit import Fit
 from lmmkit.inference.targets import Target
 from lmmkit.likelihood.constraints import Hold
-from lmmkit.optimize.constrained import climb
+from lmmkit.optimize.climb import climb
 from lmmkit.optimize.constrained_problem import Problem, encode, make_problem
 from lmmkit.records import FloatArray
 

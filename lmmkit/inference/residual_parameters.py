@@ -4,14 +4,18 @@ from collections.abc import Callable
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from lmmkit.fit import Fit
 from lmmkit.inference.checks import check_fit, normal_quantile
 from lmmkit.inference.information import information_of
 from lmmkit.inference.surface import Coordinates
 from lmmkit.likelihood.objective import Objective
-from lmmkit.records import FloatArray
-from lmmkit.residual.profile import FLAT, STEP, Differences, differences
+from lmmkit.records import FloatArray, evolve
+from lmmkit.residual.profile import FLAT, Differences, differences
+from lmmkit.residual.restriction import slopes
+
+_STILL = 1e-7
 
 
 def residual_parameters(fit: Fit, level: float = 0.95) -> pl.DataFrame:
@@ -63,12 +67,13 @@ def standard_errors(fit: Fit) -> FloatArray:
     rest = np.linalg.pinv(tangent.T @ found.matrix @ tangent, rcond=1e-12, hermitian=True)
     values, vectors = np.linalg.eigh(-local.hessian - across @ rest @ across.T)
     known = values > FLAT
-    loadings = _jacobian(fit) @ vectors
+    jacobian, moves = _jacobian(fit)
+    loadings = jacobian @ vectors
     errors: FloatArray = np.sqrt((loadings[:, known] ** 2 / values[known]).sum(axis=1))
     unknown = np.linalg.norm(loadings[:, ~known], axis=1) > 1e-4 * np.linalg.norm(loadings, axis=1)
     assert fit.residual is not None, "there are parameters of a residual structure"
     outside = np.isin(fit.residual.names, fit.certificate.boundary)
-    return np.where(unknown | outside | (errors == 0.0), np.nan, errors)
+    return np.where(unknown | outside | ~moves, np.nan, errors)
 
 
 def information_lost(fit: Fit, coordinates: Coordinates) -> FloatArray:
@@ -88,29 +93,28 @@ def _differences(fit: Fit, coordinates: Coordinates) -> Differences:
     """Derivatives of the log-likelihood by theta, and by theta and the coordinates."""
     residual = fit.residual
     assert residual is not None, "there are parameters of a residual structure"
+    exact = residual.expand(fit.objective, coordinates.at)
+    if exact is not None:
+        return evolve(exact, across=exact.across @ coordinates.inward)
 
     def measure(objective: Objective) -> tuple[float, Callable[[], FloatArray]]:
         standard, at = objective.standardized(), coordinates.at
         return float(standard.loglik(at)), lambda: standard.score(at) @ coordinates.inward
 
     return differences(
-        lambda theta: residual.objective(residual.with_free(theta)),
+        residual.at_free,
         fit.objective,
         residual.theta[residual.free],
         measure,
     )
 
 
-def _jacobian(fit: Fit) -> FloatArray:
-    """Derivatives (k, f) of the parameters by the free elements of theta."""
+def _jacobian(fit: Fit) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Derivatives (k, f) of the parameters by the free elements of theta; which of them move."""
     residual = fit.residual
     assert residual is not None, "there are parameters of a residual structure"
-    columns = [
-        (
-            residual.model.values(residual.theta + step)
-            - residual.model.values(residual.theta - step)
-        )
-        / (2.0 * STEP)
-        for step in STEP * np.eye(len(residual.theta))[residual.free]
-    ]
-    return np.array(columns).reshape(len(columns), len(residual.theta)).T
+    every = np.arange(len(residual.theta), dtype=np.int32)
+    by_theta = slopes(residual.model.values, residual.theta, every)
+    jacobian: FloatArray = by_theta @ residual.tangent()
+    moves = np.linalg.norm(jacobian, axis=1) > _STILL * np.linalg.norm(by_theta, axis=1)
+    return jacobian, moves

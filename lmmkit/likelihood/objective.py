@@ -15,7 +15,7 @@ from lmmkit.likelihood.one_at_a_time import one_at_a_time
 from lmmkit.likelihood.pieces import Criterion, Pieces, Point, pieces
 from lmmkit.likelihood.structured import StructuredTerm
 from lmmkit.likelihood.system import System, system
-from lmmkit.linalg import vech
+from lmmkit.linalg import solve_or_nan, vech
 from lmmkit.moments.basis import Basis
 from lmmkit.moments.moments import Moments
 from lmmkit.parameters.convert import to_profile
@@ -223,7 +223,7 @@ class Objective:
         Xy = done.products[..., :-1, -1]
         yy = done.products[..., -1, -1]
         if beta is None:
-            beta = np.linalg.solve(C, Xy[..., None])[..., 0]
+            beta = solve_or_nan(C, Xy)
             gap = np.zeros_like(Xy)
             rss = yy - (beta * Xy).sum(axis=-1)
         else:
@@ -237,7 +237,9 @@ class Objective:
             minus2 = m * np.log(2.0 * math.pi * sigma2) + done.log_det + rss / sigma2
             minus2 = minus2 - self.moments.log_weights
             if self.criterion is Criterion.REML:
-                minus2 = minus2 + np.linalg.slogdet(C)[1] - 2.0 * self.moments.basis.log_det_x
+                sign, log_det_c = np.linalg.slogdet(C)
+                minus2 = minus2 + np.where(sign > 0, log_det_c, np.nan)
+                minus2 = minus2 - 2.0 * self.moments.basis.log_det_x
         return Located(
             D=D,
             elimination=done,

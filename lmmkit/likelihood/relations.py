@@ -35,7 +35,8 @@ class LinearConstraint:
     ----------
     coefficients : dict
         From ``(group, name)`` for a parameter of a covariance structure, ``(group, effect)`` for a
-        variance, ``(group, effect, effect)`` for a covariance, ``"sigma2"``.
+        variance, ``(group, effect, effect)`` for a covariance, ``"sigma2"``; or from
+        ``("Residual", name)`` for a parameter of a residual structure, these only together.
     value : float
     """
 
@@ -79,15 +80,22 @@ def relate(
     """
     known = reported(design, objective.structures)
     relations: list[Hold | Relation] = []
-    listed = [constraints] if isinstance(constraints, LinearConstraint) else list(constraints)
+    for constraint in listed_constraints(constraints):
+        pairs = {_index(known, key): c for key, c in constraint.coefficients.items()}
+        relations.append(Relation(tuple(pairs.items()), constraint.value))
+    return evolve(objective, held=(*objective.held, *relations))
+
+
+def listed_constraints(constraints: Any) -> tuple[LinearConstraint, ...]:
+    """``constraints=`` as a tuple; one constraint may stand alone."""
+    alone = isinstance(constraints, LinearConstraint) or not isinstance(constraints, Iterable)
+    listed = (constraints,) if alone else tuple(constraints)
     for constraint in listed:
         if not isinstance(constraint, LinearConstraint):
             raise ParameterError(
                 f"constraints: expected tie(...) or linear(...), got {constraint!r}"
             )
-        pairs = {_index(known, key): c for key, c in constraint.coefficients.items()}
-        relations.append(Relation(tuple(pairs.items()), constraint.value))
-    return evolve(objective, held=(*objective.held, *relations))
+    return listed
 
 
 def _index(known: tuple[Parameter, ...], key: Any) -> int:

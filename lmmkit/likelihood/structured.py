@@ -26,6 +26,7 @@ _FLAT = 1e-3
 _ZERO = 1e-4
 _ITERATIONS = 100
 _ENOUGH = 1e-13
+_LARGEST = 1e100
 
 
 @record
@@ -74,8 +75,10 @@ class StructuredTerm:
         return self.structure.covariance(theta, self.q)
 
     def standard(self, theta: FloatArray) -> FloatArray:
-        """D, the same in standard coordinates."""
-        return self.inverse @ self.covariance(theta) @ self.inverse.T
+        """D, the same in standard coordinates; entries too large for arithmetic are cut off."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            psi = np.nan_to_num(self.covariance(theta), nan=_LARGEST)
+        return self.inverse @ np.clip(psi, -_LARGEST, _LARGEST) @ self.inverse.T
 
     def derivatives(self, theta: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Of packed D by theta: (d, n) and (d, n, n)."""

@@ -10,6 +10,7 @@ them.
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lmmkit.linalg import gram, semidefinite_cholesky, solve_lower, triangle
 from lmmkit.moments.moments import FactorMoments, Moments
@@ -127,15 +128,20 @@ def _without_rounding(outside: FloatArray, total: FloatArray) -> FloatArray:
     return np.asarray(outside * real[..., None, :] * real[..., :, None])
 
 
+def hashes(rows: FloatArray) -> NDArray[np.uint64]:
+    """A hash (m,) of the bits of each row of (m, n): equal rows have equal ones."""
+    # sums of the numbers do not tell apart what differs by rounding
+    odd = np.arange(1, rows.shape[1] + 1, dtype=np.uint64) * _GOLDEN | np.uint64(1)
+    bits = np.ascontiguousarray(rows + 0.0).view(np.uint64)
+    return np.asarray(((bits ^ (bits >> np.uint64(31))) * odd).sum(axis=1))
+
+
 def _distinct(zz: FloatArray) -> tuple[IntArray, IntArray, FloatArray]:
     """First position, inverse and count of the distinct matrices of (m, q, q), by hashing."""
     m, q, _ = zz.shape
     rows, columns = triangle(q)
     entries = zz[:, rows, columns]
-    # a hash of the bits: sums of the numbers do not tell apart what differs by rounding
-    odd = np.arange(1, len(rows) + 1, dtype=np.uint64) * _GOLDEN | np.uint64(1)
-    bits = np.ascontiguousarray(entries + 0.0).view(np.uint64)
-    key = ((bits ^ (bits >> np.uint64(31))) * odd).sum(axis=1)
+    key = hashes(entries)
     ordered = np.sort(key)
     distinct = ordered[np.append(True, ordered[1:] != ordered[:-1])] if m else ordered
     each = np.arange(m, dtype=np.int32)

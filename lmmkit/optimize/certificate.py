@@ -3,6 +3,7 @@
 import numpy as np
 
 from lmmkit.likelihood.objective import Objective
+from lmmkit.optimize.escape import higher_beside
 from lmmkit.optimize.evaluate import Score, fisher_information, observed_hessian
 from lmmkit.optimize.step import Status
 from lmmkit.records import FloatArray, record
@@ -31,7 +32,8 @@ class Certificate:
         as the score estimates it.
     inertia : tuple of int
         Numbers of positive, zero and negative eigenvalues of minus the Hessian over the factors. At
-        a maximum none is negative; a zero one is a direction along a singular covariance.
+        a maximum none is negative; a zero one is a direction along a singular covariance. One that
+        is negative by rounding, so that the log-likelihood does not rise along it, counts as zero.
     singular : tuple of int
         Positions of the random terms whose covariance is singular, on the boundary.
     boundary : tuple of str
@@ -80,7 +82,10 @@ def certify(objective: Objective, score: Score, status: Status) -> Certificate:
     if distance <= _SCORE_BELOW and status in (Status.STALLED, Status.FINISHED):
         status = Status.CONVERGED
     if status is Status.CONVERGED and inertia[2]:
-        status = Status.SADDLE
+        if higher_beside(objective, score) is None:
+            inertia = (inertia[0], inertia[1] + inertia[2], 0)
+        else:
+            status = Status.SADDLE
     return Certificate(status, status is Status.CONVERGED, distance, inertia, singular)
 
 

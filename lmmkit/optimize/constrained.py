@@ -1,40 +1,31 @@
-"""The maximum subject to held entries of the natural parameters.
-
-The variables are those of :mod:`lmmkit.optimize.constrained_problem`. A step is Newton's on the
-Lagrangian, restricted to the constraints' tangent space (absolute eigenvalues where the reduced
-Hessian is indefinite); afterwards Gauss-Newton steps on the constraints alone, which cost no
-likelihood, bring the point back to them. Every accepted point is feasible, so that a line search on
-the log-likelihood suffices.
-"""
+"""The maximum subject to held or related parameters, the highest one of several starts."""
 
 from collections.abc import Callable
 
 import numpy as np
 
 from lmmkit.errors import ParameterError
-from lmmkit.likelihood.constraints import Hold, Relation
+from lmmkit.likelihood.constraints import Hold, Relation, relation_row
 from lmmkit.likelihood.objective import Objective
-from lmmkit.linalg import symmetric
-from lmmkit.optimize.certificate import count_signs
+from lmmkit.linalg import lower, psd_factor, symmetric
+from lmmkit.optimize.certificate import is_singular
+from lmmkit.optimize.climb import Climbed, climb
 from lmmkit.optimize.constrained_problem import (
     Problem,
     encode,
-    equalities,
     make_problem,
     reported_at,
-    standard_at,
-    standard_by_x,
-    standard_curvature,
     theta_at,
 )
-from lmmkit.optimize.step import Report, Status
+from lmmkit.optimize.step import Report
 from lmmkit.parameters.natural import NaturalParams
-from lmmkit.records import FloatArray, float_array, record
+from lmmkit.records import FloatArray, evolve, record
 
-_TOLERANCE = 1e-9
-_FEASIBLE = 1e-13
-_ROUNDING = 1e-14
-_IDLE = 10
+_SAME = 1e-7
+_WAY = (0.5, 0.2, 0.05, 0.01)
+_ITERATIONS_ON_THE_WAY = 50
+_MORE_STARTS = 4
+_NEARLY_ZERO = 1e-4
 
 
 @record
@@ -83,6 +74,7 @@ def maximize_subject_to(
     theta : tuple of (ndarray or None)
         The same place for the terms that have a covariance structure.
     max_iterations : int
+        From each start.
     progress : callable (iteration, report), optional
 
     Raises
@@ -91,70 +83,93 @@ def maximize_subject_to(
         Where no covariance satisfies the constraints.
     """
     problem = make_problem(objective, constraints)
-    found = climb(problem, encode(problem, start, theta), max_iterations, progress)
-    x = found.x
+    found = _highest(problem, encode(problem, start, theta), max_iterations, progress)
     return Constrained(
-        _natural(problem, x), found.loglik, found.inertia, found.reports, theta_at(problem, x)
+        _natural(problem, found.x),
+        found.loglik,
+        found.inertia,
+        found.reports,
+        theta_at(problem, found.x),
     )
 
 
-@record
-class Climbed:
-    """Where :func:`climb` ended; the distance to the maximum is in standard errors."""
-
-    loglik: float
-    distance: float
-    inertia: tuple[int, int, int]
-    reports: tuple[Report, ...]
-    x: FloatArray = float_array(1)
-
-
-def climb(
+def _highest(
     problem: Problem,
     start: FloatArray,
-    max_iterations: int = 200,
-    progress: Callable[[int, Report], None] | None = None,
+    max_iterations: int,
+    progress: Callable[[int, Report], None] | None,
 ) -> Climbed:
-    """The maximum subject to the problem's constraints, from variables that need not satisfy them.
+    """From ``start`` and from the maximum without the constraints.
 
-    Raises
-    ------
-    ParameterError
-        Where no covariance satisfies the constraints.
+    Where these differ, or end on the boundary, also from where the constrained values are reached
+    by steps, and from beside it: values that the data speak against leave local maxima, in which
+    some standard deviations are zero.
     """
-    x = _restore(problem, start)
-    loglik = _loglik(problem, x)
-    reports: list[Report] = []
-    status, idle = Status.OUT_OF_ITERATIONS, 0
-    while len(reports) < max_iterations:
-        direction, distance, inertia = _newton(problem, x)
-        if distance <= _TOLERANCE:
-            status = Status.CONVERGED
-            break
-        length, moved, after = _search(problem, x, loglik, direction)
-        idle = idle + 1 if after - loglik <= _ROUNDING * abs(loglik) else 0
-        if length == 0.0 or idle == _IDLE:
-            status = Status.CONVERGED if distance <= 1e4 * _TOLERANCE else Status.STALLED
-            break
-        x, loglik = moved, after
-        reports.append(Report(Status.RUNNING, "constrained newton", loglik, distance, length))
-        if progress is not None:
-            progress(len(reports), reports[-1])
-    reports.append(Report(status, "constrained newton", loglik, distance, 0.0))
-    return Climbed(loglik, distance, inertia, tuple(reports), x)
+    found: list[Climbed] = []
+    errors: list[ParameterError] = []
+
+    def attempt(x: FloatArray) -> None:
+        try:
+            found.append(climb(problem, x, max_iterations, progress))
+        except ParameterError as error:
+            errors.append(error)
+
+    attempt(start)
+    free = climb(evolve(problem, constraints=()), start, _ITERATIONS_ON_THE_WAY).x
+    attempt(free)
+    values = [one.loglik for one in found]
+    if len(values) < 2 or np.ptp(values) > _SAME or _on_boundary(problem, found[0]):
+        near = _by_steps(problem, free)
+        attempt(near)
+        generator = np.random.default_rng(0)
+        for _ in range(_MORE_STARTS):
+            x = near.copy()
+            x[problem.p : -1] += generator.normal(size=len(x) - problem.p - 1)
+            attempt(x)
+    if not found:
+        raise errors[0]
+    return max(found, key=lambda one: one.loglik)
+
+
+def _by_steps(problem: Problem, x: FloatArray) -> FloatArray:
+    """From the free maximum towards the constraints; as far as there are such covariances."""
+    values = reported_at(problem, x)
+    gaps = [float(relation_row(c, len(values)) @ values - c.value) for c in problem.constraints]
+    for share in _WAY:
+        nearer = tuple(
+            evolve(c, value=c.value + share * gap)
+            for c, gap in zip(problem.constraints, gaps, strict=True)
+        )
+        try:
+            x = climb(evolve(problem, constraints=nearer), x, _ITERATIONS_ON_THE_WAY).x
+        except ParameterError:
+            return x
+    return x
+
+
+def _on_boundary(problem: Problem, found: Climbed) -> bool:
+    """Whether it is no clear maximum, or a covariance is singular there."""
+    if any(found.inertia[1:]):
+        return True
+    return any(
+        is_singular(lower(found.x[part.x], part.q))
+        if part.term is None
+        else is_singular(psd_factor(part.term.standard(found.x[part.x])), _NEARLY_ZERO)
+        for part in problem.parts
+    )
 
 
 def _natural(problem: Problem, x: FloatArray) -> NaturalParams:
     """In the user's coordinates, held entries exact."""
     values = reported_at(problem, x)
-    held = values.copy()
+    held, fixed = values.copy(), np.zeros(len(values))
     for constraint in problem.constraints:
         if isinstance(constraint, Hold):
-            held[constraint.index] = constraint.value
+            held[constraint.index], fixed[constraint.index] = constraint.value, 1.0
     if problem.objective.held_sigma2 is not None:
         held[-1] = problem.objective.held_sigma2
     psi = [
-        _exact(values[part.reported], held[part.reported], len(c))
+        _exact(values[part.reported], held[part.reported], fixed[part.reported], len(c))
         if part.term is None
         else held[-1] * part.term.covariance(x[part.x])
         for part, c in zip(problem.parts, problem.user_basis.z, strict=True)
@@ -162,83 +177,10 @@ def _natural(problem: Problem, x: FloatArray) -> NaturalParams:
     return NaturalParams(tuple(psi), float(held[-1]), held[: len(problem.user_basis.x)])
 
 
-def _exact(values: FloatArray, held: FloatArray, q: int) -> FloatArray:
+def _exact(values: FloatArray, held: FloatArray, fixed: FloatArray, q: int) -> FloatArray:
     """Psi; what rounding had changed of a held variance goes from its covariances too."""
-    matrix, wanted = symmetric(values, q), symmetric(held, q)
+    matrix, wanted, kept = (symmetric(each, q) for each in (values, held, fixed))
     before = np.diagonal(matrix)
     ratio = np.where(before > 0, np.diagonal(wanted) / np.where(before > 0, before, 1), 1)
     root = np.sqrt(ratio)
-    return np.where(wanted == matrix, matrix * np.outer(root, root), wanted)
-
-
-def _loglik(problem: Problem, x: FloatArray) -> float:
-    return float(problem.objective.loglik(standard_at(problem, x)))
-
-
-def _restore(problem: Problem, x: FloatArray) -> FloatArray:
-    """The nearby point that satisfies the constraints, by Gauss-Newton steps; sigma2 held stays."""
-    moves = np.append(np.ones(len(x) - 1), problem.objective.held_sigma2 is None)
-    for _ in range(60):
-        found = equalities(problem, x)
-        h = np.array([e.residual for e in found])
-        if np.abs(h).max(initial=0.0) <= _FEASIBLE * (1.0 + np.abs(x).max()):
-            return x
-        A = np.array([e.gradient for e in found])
-        step = np.linalg.lstsq(A * moves, h, rcond=1e-12)[0]
-        x = x - step * min(1.0, 2.0 / float(np.abs(step[-1:]).max(initial=1e-300)))
-    if np.abs(h).max() > 1e-8 * (1.0 + np.abs(x).max()):
-        raise ParameterError(
-            "no covariance matrix satisfies the held values: together they are not positive "
-            "semidefinite, or contradict one another"
-        )
-    return x
-
-
-def _newton(problem: Problem, x: FloatArray) -> tuple[FloatArray, float, tuple[int, int, int]]:
-    """A step of ascent in the tangent space, its length in standard errors, the inertia."""
-    objective = problem.objective
-    params = standard_at(problem, x)
-    free = np.ones(len(x), dtype=bool)
-    free[-1] = objective.held_sigma2 is None
-    by_x = standard_by_x(problem, x)
-    score = objective.score(params)
-    gradient = score @ by_x
-    hessian = by_x.T @ objective.hessian(params) @ by_x + standard_curvature(problem, x, score)
-    found = equalities(problem, x)
-    A = np.array([e.gradient for e in found]).reshape(len(found), len(x))[:, free]
-    multipliers = np.linalg.lstsq(A.T, gradient[free], rcond=1e-12)[0]
-    for multiplier, equality in zip(multipliers, found, strict=True):
-        hessian = hessian - multiplier * equality.curvature
-    tangent = _null_space(A)
-    reduced = tangent.T @ hessian[np.ix_(free, free)] @ tangent
-    slope = tangent.T @ gradient[free]
-    values, vectors = np.linalg.eigh(-reduced)
-    floor = 1e-10 * np.abs(values).max(initial=0.0) + 1e-300
-    step = vectors @ ((vectors.T @ slope) / np.maximum(np.abs(values), floor))
-    direction = np.zeros(len(x))
-    direction[free] = tangent @ step
-    flat = 1e-7 * np.abs(values).max(initial=0.0)
-    inertia = count_signs(values, float(flat))
-    return direction, float(np.sqrt(max(step @ slope, 0.0))), inertia
-
-
-def _null_space(A: FloatArray) -> FloatArray:
-    if not len(A):
-        return np.eye(A.shape[1])
-    _, values, right = np.linalg.svd(A)
-    rank = int((values > 1e-10 * values[0]).sum())
-    return np.asarray(right[rank:].T)
-
-
-def _search(
-    problem: Problem, x: FloatArray, loglik: float, direction: FloatArray
-) -> tuple[float, FloatArray, float]:
-    """The first of the step lengths 1, 0.3, ... that rises; 0 where none does."""
-    length = min(1.0, 2.0 / max(float(np.abs(direction[-1])), 1e-300))
-    for _ in range(25):
-        moved = _restore(problem, x + length * direction)
-        after = _loglik(problem, moved)
-        if after > loglik:
-            return length, moved, after
-        length *= 0.3
-    return 0.0, x, loglik
+    return np.where(kept == 1.0, wanted, matrix * np.outer(root, root))

@@ -6,6 +6,7 @@ sigma.
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lmmkit.errors import ParameterError
 from lmmkit.likelihood.charts import factor_curvature, factors_jacobian
@@ -61,6 +62,33 @@ class Problem:
     def p(self) -> int:
         """Number of fixed effects that are free."""
         return len(self.objective.moments.xx)
+
+    @property
+    def free(self) -> NDArray[np.bool_]:
+        """Which variables may move: all but log sigma where sigma2 is held."""
+        n = self.parts[-1].x.stop if self.parts else self.p
+        return np.append(np.ones(n, dtype=bool), self.objective.held_sigma2 is None)
+
+    @property
+    def logarithmic(self) -> slice:
+        """The variables that one step changes by no more than 2."""
+        return slice(-1, None)
+
+    def loglik(self, x: FloatArray) -> float:
+        """The log-likelihood at x."""
+        return float(self.objective.loglik(standard_at(self, x)))
+
+    def derivatives(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """The gradient and the Hessian of the log-likelihood at x."""
+        params, by_x = standard_at(self, x), standard_by_x(self, x)
+        score = self.objective.score(params)
+        hessian = by_x.T @ self.objective.hessian(params) @ by_x
+        return score @ by_x, hessian + standard_curvature(self, x, score)
+
+    def equalities(self, x: FloatArray) -> list["Equality"]:
+        """The constraints at x."""
+        values, by_x = reported_at(self, x), standard_by_x(self, x)
+        return [_equality(self, x, c, values, by_x) for c in self.constraints]
 
 
 @record
@@ -170,12 +198,6 @@ def standard_curvature(problem: Problem, x: FloatArray, gradient: FloatArray) ->
 
 def _with_sigma(part: _Part, x: FloatArray) -> list[int]:
     return [*range(part.x.start, part.x.stop), len(x) - 1]
-
-
-def equalities(problem: Problem, x: FloatArray) -> list[Equality]:
-    """The constraints at x."""
-    values, by_x = reported_at(problem, x), standard_by_x(problem, x)
-    return [_equality(problem, x, c, values, by_x) for c in problem.constraints]
 
 
 def _equality(

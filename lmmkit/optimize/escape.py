@@ -54,7 +54,7 @@ def escape_saddles(step: Step, times: int = 20) -> Step:
         if report.status not in (Status.CONVERGED, Status.STALLED) or running.starts > times:
             return params, after, report
         score = reached(objective, params, state)
-        higher = None if score is None else _beside(objective, score)
+        higher = None if score is None else higher_beside(objective, score)
         if higher is None:
             return params, after, report
         params = unpack(objective, higher.value.x)
@@ -64,7 +64,7 @@ def escape_saddles(step: Step, times: int = 20) -> Step:
     return Step(step.name, init, update)
 
 
-def _beside(objective: Objective, score: Score) -> Score | None:
+def higher_beside(objective: Objective, score: Score) -> Score | None:
     """A higher place along the direction in which the log-likelihood bends up most, if it does."""
     x, loglik = score.value.x, score.value.loglik
     root = np.sqrt(np.maximum(np.diagonal(fisher_information(objective, score)), _CURVED))

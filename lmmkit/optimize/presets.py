@@ -7,6 +7,7 @@ from lmmkit.optimize.escape import escape_saddles
 from lmmkit.optimize.gradient import conjugate_gradient, steepest_descent
 from lmmkit.optimize.metrics import absolute, fisher, newton
 from lmmkit.optimize.scoring import variance_scoring
+from lmmkit.optimize.several_starts import several_starts
 from lmmkit.optimize.step import Step
 
 
@@ -21,13 +22,22 @@ def crossed_strategy() -> Step:
 
 
 def structured_strategy() -> Step:
-    """Newton's method on the structures' parameters, which leaves saddle points."""
-    return escape_saddles(steepest_descent(metric=absolute))
+    """Newton's method on the structures' parameters, which leaves saddle points.
+
+    From several starts where it ends at a singular covariance.
+    """
+    return several_starts(_newton_of_structures())
 
 
 def crossed_structured_strategy() -> Step:
-    """Fisher scoring on the structures' parameters first: the Hessian is dear."""
-    return chain(steepest_descent(10, metric=fisher), structured_strategy())
+    """Fisher scoring on the structures' parameters first, and fewer starts: the Hessian is dear."""
+    return several_starts(
+        chain(steepest_descent(10, metric=fisher), _newton_of_structures()), more=1
+    )
+
+
+def _newton_of_structures() -> Step:
+    return escape_saddles(steepest_descent(metric=absolute))
 
 
 def seed_strategy() -> Step:

@@ -256,6 +256,7 @@ def _maximize_held(
         progress=progress,
     )
     last = found.reports[-1]
+    natural = objective.natural(evolve(found.natural, beta=None))
     ends = objective.moments.basis.standard_factors(to_square_root(found.natural).factor)
     singular = singular_terms(objective, ends)
     status = last.status
@@ -263,7 +264,7 @@ def _maximize_held(
         status = Status.SADDLE
     converged = status is Status.CONVERGED
     return Optimum(
-        natural=found.natural,
+        natural=natural,
         loglik=found.loglik,
         certificate=Certificate(status, converged, last.score_norm, found.inertia, singular),
         reports=found.reports,

@@ -107,9 +107,8 @@ class Coordinates:
 class Correlation(Protocol):
     """The correlation matrix R of a group from its rows' coordinates.
 
-    Two methods may be added. ``whiten(theta, coordinates (g, n, d), columns (c, g, n))`` returns
-    ``L^-1 columns`` for ``R = L L'`` and the sum of ``log|R|``, in closed form; without it R is
-    factored.
+    The methods of :class:`ClosedForm` and of :class:`Differentiable` may be added; without them R
+    is factored, and its derivatives are differences.
     """
 
     @property
@@ -145,6 +144,19 @@ class ClosedForm(Protocol):
         self, theta: FloatArray, coordinates: FloatArray, columns: FloatArray
     ) -> tuple[FloatArray, float]:
         """``L^-1 columns`` for columns (c, g, n), and ``log|R|`` summed over the g groups."""
+
+
+@runtime_checkable
+class Differentiable(Protocol):
+    """A correlation that brings its derivatives by theta; see :mod:`lmmkit.residual.slopes`."""
+
+    def slopes(self, theta: FloatArray, coordinates: FloatArray) -> FloatArray:
+        """First derivatives (k, ..., n, n) of R for coordinates (..., n, d)."""
+
+    def curvature(
+        self, theta: FloatArray, coordinates: FloatArray, weights: FloatArray
+    ) -> FloatArray:
+        """Second derivatives (k, k) of ``sum(weights * R)`` for symmetric weights (..., n, n)."""
 
 
 @runtime_checkable

@@ -12,11 +12,15 @@ from lmmkit.likelihood.objective import Objective
 from lmmkit.likelihood.relations import LinearConstraint, relate
 from lmmkit.optimize.run import Optimum
 from lmmkit.optimize.step import Status
+from lmmkit.parameters.natural import NaturalParams
 from lmmkit.parameters.square_root import SquareRootParams
 from lmmkit.records import FloatArray, IntArray, evolve, float_array, record
-from lmmkit.residual.held import hold_starts, split_fixed
+from lmmkit.residual.expansion import expand
+from lmmkit.residual.held import restrict
 from lmmkit.residual.maximize import maximize_residual
 from lmmkit.residual.model import ResidualModel
+from lmmkit.residual.profile import Differences
+from lmmkit.residual.restriction import Restriction
 from lmmkit.residual.starts import with_peaks
 
 _ROUNDS = 50
@@ -37,27 +41,52 @@ class FittedResidual:
     fixed : tuple of (name, value)
         Parameters that are held, see :func:`hold`, other than the structure's own.
     constraints : tuple of LinearConstraint
-    held : tuple of int
-        The elements of theta that are held.
+    restriction : Restriction
+        What is held, tied or related of the structure's own parameters.
     """
 
     model: ResidualModel = attrs.field(validator=attrs.validators.instance_of(ResidualModel))
     theta: FloatArray = float_array(1)
     restricted: bool
+    restriction: Restriction
     fixed: tuple[tuple[Any, Any], ...] = ()
     constraints: tuple[LinearConstraint, ...] = ()
-    held: tuple[int, ...] = ()
 
     @property
     def free(self) -> IntArray:
-        """The elements of theta that are estimated."""
-        return np.setdiff1d(np.arange(len(self.theta)), self.held).astype(np.int32)
+        """The elements of theta that are estimated; the restriction gives the others."""
+        return self.restriction.free
 
-    def with_free(self, free: FloatArray) -> FloatArray:
-        """Theta with these free elements."""
-        theta = np.array(self.theta)
-        theta[self.free] = free
-        return theta
+    def with_free(self, free: FloatArray) -> FloatArray | None:
+        """Theta with these free elements; None where the restriction does not hold with them."""
+        return self.restriction.complete(self.model.values, self.theta, free)
+
+    def at_free(self, free: FloatArray) -> Objective | None:
+        """:meth:`objective` at these free elements of theta."""
+        theta = self.with_free(free)
+        return None if theta is None else self.objective(theta)
+
+    def tangent(self) -> FloatArray:
+        """Derivatives (k, f) of theta by its free elements."""
+        return self.restriction.tangent(self.model.values, self.theta)
+
+    def expand(self, objective: Objective, at: NaturalParams) -> Differences | None:
+        """Exact derivatives by the free elements of theta, of a model of pattern sums.
+
+        As of :func:`~lmmkit.residual.expansion.expand`; None where a model needs its rows.
+        """
+        if not self.model.sums:
+            return None
+        found = expand(self.model, self.theta, objective, at)
+        if not len(self.restriction.rows):
+            return found
+        tangent, values = self.tangent(), self.model.values
+        return Differences(
+            gradient=found.gradient @ tangent,
+            hessian=tangent.T @ found.hessian @ tangent
+            + self.restriction.curvature(values, self.theta, found.gradient),
+            across=tangent.T @ found.across,
+        )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -108,23 +137,24 @@ def maximize_with_residual(
     constraints : sequence of LinearConstraint
         Relations of covariance parameters.
     """
-    held, others = split_fixed(model, fixed)
-    starts = hold_starts(model.starts(), held)
-    several = tuple(
-        (own, hold_starts(rows, {i - own.start: held[i] for i in held if i in _indices(own)}))
-        for own, rows in model.alternatives()
-    )
+    parts = restrict(model, fixed, constraints)
+    starts, several = parts.restriction.places(model.values, model.starts()), model.alternatives()
     current = FittedResidual(
-        model, starts[0], restricted, tuple(others.items()), tuple(constraints), tuple(held)
+        model=model,
+        theta=starts[0],
+        restricted=restricted,
+        restriction=parts.restriction,
+        fixed=tuple(parts.fixed.items()),
+        constraints=parts.constraints,
     )
     if not model.residual.uses_fitted:
-        return _search(current, inner, with_peaks(current.objective, inner, starts, several))
+        return _search(current, inner, _with_peaks(current, inner, starts, several))
     first = current.objective(starts[0])
     assert first is not None, "structures start at a positive definite matrix"
     values = fitted(first, inner(first, None))
     for _ in range(_ROUNDS):
         current = evolve(current, model=model.with_fitted(values))
-        starts, several = with_peaks(current.objective, inner, starts, several), ()
+        starts, several = _with_peaks(current, inner, starts, several), ()
         current, objective, optimum = _search(current, inner, starts)
         updated = fitted(objective, optimum)
         change = float(np.abs(updated - values).max() / np.abs(values).max())
@@ -141,14 +171,32 @@ def _search(
     starts: FloatArray,
 ) -> tuple[FittedResidual, Objective, Optimum]:
     free = current.free
-    found = maximize_residual(
-        lambda theta: current.objective(current.with_free(theta)), inner, starts[:, free]
-    )
+
+    def exact(objective: Objective, free: FloatArray, at: NaturalParams) -> Differences | None:
+        theta = current.with_free(free)
+        assert theta is not None, "the search stays where the restriction holds"
+        return evolve(current, theta=theta).expand(objective, at)
+
+    found = maximize_residual(current.at_free, inner, starts[:, free], exact)
     names = tuple(current.names[free[i]] for i in found.boundary)
     certificate = evolve(found.optimum.certificate, boundary=names)
     optimum = evolve(found.optimum, certificate=certificate)
-    return evolve(current, theta=current.with_free(found.theta)), found.objective, optimum
+    theta = current.with_free(found.theta)
+    assert theta is not None, "the search stays where the restriction holds"
+    return evolve(current, theta=theta), found.objective, optimum
 
 
-def _indices(own: slice) -> range:
-    return range(own.start, own.stop)
+def _with_peaks(
+    current: FittedResidual,
+    inner: Callable[[Objective, SquareRootParams | None], Optimum],
+    starts: FloatArray,
+    several: tuple[tuple[slice, FloatArray], ...],
+) -> FloatArray:
+    """Starts with the peaks of variance functions, where the restriction holds."""
+
+    def at(theta: FloatArray) -> Objective | None:
+        place = current.restriction.project(current.model.values, theta)
+        return None if place is None else current.objective(place)
+
+    every = with_peaks(at, inner, starts, several)
+    return current.restriction.places(current.model.values, every)

@@ -9,10 +9,9 @@ from lmmkit.design.design import Design
 from lmmkit.design.frames import kind_of
 from lmmkit.design.groups import find_groups, levels_and_codes
 from lmmkit.errors import ColumnNotFoundError, DataError
+from lmmkit.moments.collapse import hashes
 from lmmkit.records import FloatArray, IntArray, adopt, evolve, float_array, int_array, record
 from lmmkit.residual.contract import Coordinates, Correlation
-
-_IRRATIONAL = np.sqrt(2.0 + np.arange(64.0))
 
 
 @record
@@ -181,8 +180,7 @@ def find_patterns(stacked: FloatArray) -> Patterns:
     g = len(stacked)
     entries = stacked.reshape(g, -1)
     each = np.arange(g, dtype=np.int32)
-    mix = np.resize(_IRRATIONAL, entries.shape[1]) * np.sqrt(1.0 + np.arange(entries.shape[1]))
-    _, first, pattern = np.unique(entries @ mix, return_index=True, return_inverse=True)
+    _, first, pattern = np.unique(hashes(entries), return_index=True, return_inverse=True)
     if not np.array_equal(entries[first][pattern], entries):
         return Patterns(each, each)
     return Patterns(first.astype(np.int32), pattern.astype(np.int32))

@@ -12,6 +12,7 @@ from lmmkit.records import FloatArray, computed_array, evolve, record
 from lmmkit.residual.profile import (
     FLAT,
     Curvature,
+    Exact,
     Inner,
     ObjectiveAt,
     Place,
@@ -48,9 +49,17 @@ class ResidualOptimum:
 
 
 def maximize_residual(
-    at: ObjectiveAt, inner: Inner, starts: FloatArray, *, max_iterations: int = 100
+    at: ObjectiveAt,
+    inner: Inner,
+    starts: FloatArray,
+    exact: Exact | None = None,
+    *,
+    max_iterations: int = 100,
 ) -> ResidualOptimum:
-    """Maximize over theta, from a few of ``starts`` (s, k) that are nearly as good as the best."""
+    """Maximize over theta, from a few of ``starts`` (s, k) that are nearly as good as the best.
+
+    ``exact`` is that of :func:`~lmmkit.residual.profile.differentiate`.
+    """
     tried = [place for theta in starts if (place := locate(at, inner, theta, None)) is not None]
     if not tried:
         raise DataError(
@@ -60,16 +69,18 @@ def maximize_residual(
     tried.sort(key=lambda place: -place.optimum.loglik)
     enough = tried[0].optimum.loglik - _WITHIN_REACH
     hopeful = [place for place in tried[:_CLIMBS] if place.optimum.loglik >= enough]
-    found = [_climb(at, inner, place, max_iterations) for place in hopeful]
+    found = [_climb(at, inner, place, exact, max_iterations) for place in hopeful]
     return max(found, key=lambda one: one.optimum.loglik)
 
 
-def _climb(at: ObjectiveAt, inner: Inner, place: Place, max_iterations: int) -> ResidualOptimum:
+def _climb(
+    at: ObjectiveAt, inner: Inner, place: Place, exact: Exact | None, max_iterations: int
+) -> ResidualOptimum:
     """Newton's method from one start."""
     reports: list[Report] = []
     gained = np.inf
     for _ in range(max_iterations):
-        local = differentiate(at, inner, place)
+        local = differentiate(at, inner, place, exact)
         ascent, distance = _newton_step(place.theta, local)
         report = Report(Status.RUNNING, "residual newton", place.optimum.loglik, distance)
         level = float(np.abs(local.gradient).max(initial=0.0)) < _LEVEL
@@ -89,7 +100,7 @@ def _climb(at: ObjectiveAt, inner: Inner, place: Place, max_iterations: int) -> 
         reports.append(evolve(report, loglik=place.optimum.loglik, step_length=length))
     else:
         reports.append(evolve(reports[-1], status=Status.OUT_OF_ITERATIONS))
-        local = differentiate(at, inner, place)
+        local = differentiate(at, inner, place, exact)
     certificate = _certificate(place, local, reports[-1])
     optimum = evolve(place.optimum, certificate=certificate, reports=tuple(reports))
     return ResidualOptimum(place.objective, optimum, boundary(place.theta, local), place.theta)

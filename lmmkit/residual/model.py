@@ -5,6 +5,7 @@ with independent residuals of variance sigma2, whose log-likelihood less ``log|L
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from lmmkit.design.design import Design
 from lmmkit.design.group import group
 from lmmkit.likelihood.impose import impose
 from lmmkit.likelihood.objective import Objective, ml, reml
+from lmmkit.linalg import transposed
 from lmmkit.moments import Moments, cross_products
 from lmmkit.moments.basis import Basis, standard_basis
 from lmmkit.moments.moments import empty_moments
@@ -27,7 +29,12 @@ from lmmkit.records import (
     int_array,
     record,
 )
-from lmmkit.residual.contract import Coordinates, ResidualParameter
+from lmmkit.residual.contract import (
+    ClosedForm,
+    Coordinates,
+    ResidualParameter,
+    VarianceFunction,
+)
 from lmmkit.residual.crossed import CrossedTerm, crossed_terms
 from lmmkit.residual.layout import cut_blocks, group_rows, read_values, side_columns, sort_design
 from lmmkit.residual.residual import Residual, checked_residual
@@ -124,9 +131,15 @@ class ResidualModel:
     def _log_deviation(
         self, theta: FloatArray, covariates: tuple[FloatArray, ...]
     ) -> FloatArray | float:
+        each = self.variance_parts(theta, covariates)
+        return sum((part.log_deviation(own, seen) for part, own, seen in each), 0.0)
+
+    def variance_parts(
+        self, theta: FloatArray, covariates: tuple[FloatArray, ...]
+    ) -> Iterator[tuple[VarianceFunction, FloatArray, FloatArray]]:
+        """Each variance function with its own theta and covariates."""
         own = self.split(theta)[self.residual.correlation is not None :]
-        each = zip(self.residual.variances, own, covariates, strict=True)
-        return sum((part.log_deviation(mine, seen) for part, mine, seen in each), 0.0)
+        return zip(self.residual.variances, own, covariates, strict=True)
 
     def whitened(self, theta: FloatArray) -> tuple[Design, float] | None:
         """The design ``L^-1 [y X Z]`` and ``-log|L L'|``.
@@ -193,17 +206,16 @@ class ResidualModel:
         return evolve(cross_products(group(design), self.basis), log_weights=log_weights)
 
     def _of_sums(self, theta: FloatArray) -> Moments | None:
-        own, log_weights = self.split(theta)[0], 0.0
-        total = np.zeros(self.sums[0].products.shape[-2:])
+        total, log_weights = np.zeros((self.design.X.shape[1] + 1,) * 2), 0.0
         for sums in self.sums:
-            deviation = self._log_deviation(theta, sums.covariates)
-            each = np.broadcast_to(deviation, sums.log_scale.size)
-            log_root = sums.log_scale - each.reshape(sums.log_scale.shape)
-            found = sums.cross_products(self.residual.correlation, own, log_root)
-            if found is None:
+            factor = sums.factor(self.residual.correlation, self.split(theta)[0])
+            if factor is None:
                 return None
-            total += found[0]
-            log_weights += found[1]
+            log_root = self.log_root_of(theta, sums)
+            root = np.linalg.inv(factor) * np.exp(log_root)[:, None, :]
+            total += sums.cross_products(transposed(root) @ root)
+            log_det = np.log(np.diagonal(factor, axis1=-2, axis2=-1)).sum(axis=-1)
+            log_weights += 2.0 * float(sums.count @ (log_root.sum(axis=1) - log_det))
         return evolve(
             empty_moments((), self.basis),
             n_obs=self.design.n_obs,
@@ -212,6 +224,11 @@ class ResidualModel:
             xy=total[-1, :-1],
             yy=total[-1, -1],
         )
+
+    def log_root_of(self, theta: FloatArray, sums: PatternSums) -> FloatArray:
+        """Logarithm (P, n) of ``sqrt(weight) / g`` of the rows of patterns."""
+        each = np.broadcast_to(self._log_deviation(theta, sums.covariates), sums.log_scale.size)
+        return np.asarray(sums.log_scale - each.reshape(sums.log_scale.shape))
 
     def with_fitted(self, fitted: FloatArray) -> "ResidualModel":
         """The model whose variances are taken at these fitted values of the design's rows."""
@@ -259,7 +276,14 @@ def residual_model(design: Design, residual: Residual) -> ResidualModel:
     if not design.terms and not learned_residual.uses_fitted:
         columns = np.column_stack([inner.X @ basis.x, inner.y - inner.X @ basis.origin])
         blocks = cut_blocks(rows)
-        sums = pattern_sums(blocks, tuple(covariates), log_scale, columns)
+        sums = pattern_sums(
+            blocks,
+            tuple(covariates),
+            log_scale,
+            columns,
+            parameters=sum(len(part.parameters) for part in parts(learned_residual)),
+            closed=correlation is None or isinstance(correlation, ClosedForm),
+        )
     return ResidualModel(
         residual=learned_residual,
         design=inner,

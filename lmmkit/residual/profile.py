@@ -2,7 +2,8 @@
 
 ``f(theta) = max l(x, theta)`` over the packed factors x, with beta and sigma2 profiled out. At the
 inner maximum the derivative of f is that of l with x fixed, and the Hessian is the Schur complement
-of that of l. Derivatives by x are exact, those by theta are central differences of the exact
+of that of l. Derivatives by x are exact. Those by theta are exact where sums over patterns stand
+for the rows, see :mod:`lmmkit.residual.expansion`; else they are central differences of the exact
 log-likelihood and of its exact score.
 """
 
@@ -15,8 +16,10 @@ from lmmkit.likelihood.objective import Objective
 from lmmkit.optimize.evaluate import differentiate as score_at
 from lmmkit.optimize.evaluate import evaluate, observed_hessian, pack
 from lmmkit.optimize.run import Optimum
+from lmmkit.parameters.natural import NaturalParams
 from lmmkit.parameters.square_root import SquareRootParams
 from lmmkit.records import FloatArray, computed_array, evolve, record
+from lmmkit.residual.slopes import mixed_differences
 
 STEP = 1e-3
 FLAT = 1e-3
@@ -25,6 +28,7 @@ _REFIT = 1e-2
 ObjectiveAt: TypeAlias = Callable[[FloatArray], Objective | None]
 Measured: TypeAlias = tuple[float, Callable[[], FloatArray]]
 Inner: TypeAlias = Callable[[Objective, SquareRootParams | None], Optimum]
+Exact: TypeAlias = Callable[[Objective, FloatArray, NaturalParams], "Differences | None"]
 
 
 @record
@@ -68,8 +72,16 @@ def locate(at: ObjectiveAt, inner: Inner, theta: FloatArray, warm: Optimum | Non
     return Place(objective, optimum, theta) if np.isfinite(optimum.loglik) else None
 
 
-def differentiate(at: ObjectiveAt, inner: Inner, place: Place) -> Curvature:
-    """Derivatives of the profile at an inner maximum."""
+def differentiate(
+    at: ObjectiveAt, inner: Inner, place: Place, exact: Exact | None = None
+) -> Curvature:
+    """Derivatives of the profile at an inner maximum.
+
+    ``exact`` gives those of l by theta, and across by beta and sigma2, where it can.
+    """
+    local = None if exact is None else exact(place.objective, place.theta, _standard(place))
+    if local is not None:
+        return _profiled(place, local)
     if not place.objective.held:
         return _by_evaluations(at, place)
     gradient, columns = _gradient_held(at, place), []
@@ -82,6 +94,26 @@ def differentiate(at: ObjectiveAt, inner: Inner, place: Place) -> Curvature:
         columns.append((ahead - behind) / (2.0 * _REFIT))
     hessian = np.reshape(columns, (len(gradient),) * 2)
     return Curvature(gradient, 0.5 * (hessian + hessian.T))
+
+
+def _standard(place: Place) -> NaturalParams:
+    """Fixed effects and sigma2 at a place, in standard coordinates."""
+    natural = place.optimum.natural
+    assert natural.beta is not None
+    beta = place.objective.moments.basis.standard_beta(natural.beta)
+    return NaturalParams((), natural.sigma2, beta)
+
+
+def _profiled(place: Place, local: Differences) -> Curvature:
+    """The Schur complement of beta and sigma2, where the rows are independent but for R."""
+    objective, sigma2 = place.objective, float(place.optimum.natural.sigma2)
+    by_beta, by_sigma2 = local.across[:, :-1], local.across[:, -1]
+    moved = np.linalg.solve(objective.moments.xx, by_beta.T)
+    hessian = local.hessian + sigma2 * by_beta @ moved
+    if objective.held_sigma2 is None:
+        free = 2.0 * sigma2**2 / objective.degrees_of_freedom
+        hessian += free * np.outer(by_sigma2, by_sigma2)
+    return Curvature(local.gradient, hessian)
 
 
 def _gradient_held(at: ObjectiveAt, place: Place) -> FloatArray:
@@ -136,15 +168,9 @@ def differences(
     n = len(score())
     ahead, behind = ([measured(sign * step) for step in steps] for sign in (1.0, -1.0))
     plus, minus = (np.array([value for value, _ in side]) for side in (ahead, behind))
-    hessian = np.diag(plus - 2.0 * centre + minus)
-    for i in range(k):
-        for j in range(i):
-            both = measured(steps[i] + steps[j])[0] + measured(-steps[i] - steps[j])[0]
-            mixed = both - plus[i] - minus[i] - plus[j] - minus[j] + 2.0 * centre
-            hessian[i, j] = hessian[j, i] = 0.5 * mixed
     changes = [a() - b() for (_, a), (_, b) in zip(ahead, behind, strict=True)]
     return Differences(
         gradient=(plus - minus) / (2.0 * STEP),
-        hessian=hessian / STEP**2,
+        hessian=mixed_differences(lambda step: measured(step)[0], centre, plus, minus, STEP),
         across=np.reshape(changes, (k, n)) / (2.0 * STEP),
     )

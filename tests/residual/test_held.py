@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from lmmkit.errors import ParameterError, UnsupportedModelError
+from lmmkit.errors import ParameterError
 from lmmkit.fit import Fit, fit
 from lmmkit.inference import (
     information_criteria,
@@ -106,9 +106,20 @@ def test_errors(fixed: Any, error: type[Exception], words: str) -> None:
         _fit(Residual(ar1("visit")), fixed)
 
 
-def test_values_that_depend_on_others_are_refused() -> None:
+def test_values_that_depend_on_others_can_be_held() -> None:
     lags = Residual(toeplitz("visit", group="id"))
-    with pytest.raises(UnsupportedModelError, match="the values of this one depend on theirs"):
-        _fit(lags, {("Residual", "rho2"): 0.2}, "y ~ x")
-    held = _fit(lags, {("Residual", "rho1"): 0.2}, "y ~ x")
-    assert _values(held)["rho1"] == pytest.approx(0.2, rel=1e-10)
+    known = {("Residual", "rho2"): 0.2, ("Residual", "rho3"): 0.1}
+    held = _fit(lags, known, "y ~ x")
+    assert held.certificate.converged
+    assert [_values(held)[name] for name in ("rho2", "rho3")] == pytest.approx([0.2, 0.1], 1e-12)
+    table = residual_parameters(held)
+    assert table["std_error"].is_null().to_list() == [False, True, True, False]
+    theta = np.array(held.residual.theta) if held.residual else np.empty(0)
+    assert (np.abs(theta) < 5.0).all()
+
+
+def test_values_out_of_reach() -> None:
+    lags = Residual(toeplitz("visit", group="id"))
+    known = {("Residual", "rho1"): 0.9, ("Residual", "rho2"): 0.1}
+    with pytest.raises(ParameterError, match=r"no parameters .* satisfy rho1 = 0.9, rho2 = 0.1"):
+        _fit(lags, known, "y ~ x")

@@ -1,0 +1,172 @@
+"""Newton's method on the Lagrangian: from any variables to a maximum that meets the constraints.
+
+The variables are those of :mod:`lmmkit.optimize.constrained_problem`, or of another ground. A step
+is Newton's, restricted to the constraints' tangent space (absolute eigenvalues where the reduced
+Hessian is indefinite); afterwards Gauss-Newton steps on the constraints alone, which cost no
+likelihood, bring the point back to them. Every accepted point is feasible, so that a line search on
+the log-likelihood suffices.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmmkit.errors import ParameterError
+from lmmkit.optimize.certificate import count_signs
+from lmmkit.optimize.constrained_problem import Equality
+from lmmkit.optimize.step import Report, Status
+from lmmkit.records import FloatArray, float_array, record
+
+_TOLERANCE = 1e-9
+_NEAR = 1e-5
+_SLOW = 0.3
+_FEASIBLE = 1e-13
+_ROUNDING = 1e-14
+_IDLE = 10
+_LONGEST = 2.0
+
+
+class Ground(Protocol):
+    """A log-likelihood of variables x, and equalities that these have to meet."""
+
+    @property
+    def free(self) -> NDArray[np.bool_]:
+        """Which variables may move."""
+
+    @property
+    def logarithmic(self) -> slice:
+        """The variables that one step changes by no more than 2."""
+
+    def loglik(self, x: FloatArray) -> float:
+        """The log-likelihood at x; not finite where there is none."""
+
+    def derivatives(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """The gradient and the Hessian of the log-likelihood at x."""
+
+    def equalities(self, x: FloatArray) -> list[Equality]:
+        """The equalities at x."""
+
+
+@record
+class Climbed:
+    """Where :func:`climb` ended; the distance to the maximum is in standard errors."""
+
+    loglik: float
+    distance: float
+    inertia: tuple[int, int, int]
+    reports: tuple[Report, ...]
+    x: FloatArray = float_array(1)
+
+
+def climb(
+    problem: Ground,
+    start: FloatArray,
+    max_iterations: int = 200,
+    progress: Callable[[int, Report], None] | None = None,
+) -> Climbed:
+    """The maximum subject to the problem's constraints, from variables that need not satisfy them.
+
+    Far out in a direction in which the log-likelihood levels off, as that of a standard deviation's
+    logarithm does, steps no longer shorten the distance: near is close enough there.
+
+    Raises
+    ------
+    ParameterError
+        Where no covariance satisfies the constraints, or none near ``start`` has a likelihood.
+    """
+    x = _restore(problem, start)
+    loglik = problem.loglik(x)
+    if not np.isfinite(loglik):
+        raise ParameterError(
+            "the held values lead to covariances that are too large for a likelihood; give a start "
+            "that is nearer to them"
+        )
+    reports: list[Report] = []
+    status, idle, before = Status.OUT_OF_ITERATIONS, 0, np.inf
+    while len(reports) < max_iterations:
+        direction, distance, inertia = _newton(problem, x)
+        if distance <= _TOLERANCE or _SLOW * before < distance <= _NEAR:
+            status = Status.CONVERGED
+            break
+        before = distance
+        length, moved, after = _search(problem, x, loglik, direction)
+        idle = idle + 1 if after - loglik <= _ROUNDING * abs(loglik) else 0
+        if length == 0.0 or idle == _IDLE:
+            status = Status.CONVERGED if distance <= _NEAR else Status.STALLED
+            break
+        x, loglik = moved, after
+        reports.append(Report(Status.RUNNING, "constrained newton", loglik, distance, length))
+        if progress is not None:
+            progress(len(reports), reports[-1])
+    reports.append(Report(status, "constrained newton", loglik, distance, 0.0))
+    return Climbed(loglik, distance, inertia, tuple(reports), x)
+
+
+def _restore(problem: Ground, x: FloatArray) -> FloatArray:
+    """The nearby point that satisfies the constraints, by Gauss-Newton steps; sigma2 held stays."""
+    moves = problem.free
+    for _ in range(60):
+        found = problem.equalities(x)
+        h = np.array([e.residual for e in found])
+        if np.abs(h).max(initial=0.0) <= _FEASIBLE * (1.0 + np.abs(x).max()):
+            return x
+        A = np.array([e.gradient for e in found])
+        step = np.linalg.lstsq(A * moves, h, rcond=1e-12)[0]
+        x = x - step * _share(problem, step)
+    if np.abs(h).max() > 1e-8 * (1.0 + np.abs(x).max()):
+        raise ParameterError(
+            "no covariance matrix satisfies the held values: together they are not positive "
+            "semidefinite, or contradict one another"
+        )
+    return x
+
+
+def _newton(problem: Ground, x: FloatArray) -> tuple[FloatArray, float, tuple[int, int, int]]:
+    """A step of ascent in the tangent space, its length in standard errors, the inertia."""
+    free = problem.free
+    gradient, hessian = problem.derivatives(x)
+    found = problem.equalities(x)
+    A = np.array([e.gradient for e in found]).reshape(len(found), len(x))[:, free]
+    multipliers = np.linalg.lstsq(A.T, gradient[free], rcond=1e-12)[0]
+    for multiplier, equality in zip(multipliers, found, strict=True):
+        hessian = hessian - multiplier * equality.curvature
+    tangent = _null_space(A)
+    reduced = tangent.T @ hessian[np.ix_(free, free)] @ tangent
+    slope = tangent.T @ gradient[free]
+    values, vectors = np.linalg.eigh(-reduced)
+    floor = 1e-10 * np.abs(values).max(initial=0.0) + 1e-300
+    step = vectors @ ((vectors.T @ slope) / np.maximum(np.abs(values), floor))
+    direction = np.zeros(len(x))
+    direction[free] = tangent @ step
+    flat = 1e-7 * np.abs(values).max(initial=0.0)
+    inertia = count_signs(values, float(flat))
+    return direction, float(np.sqrt(max(step @ slope, 0.0))), inertia
+
+
+def _share(problem: Ground, step: FloatArray) -> float:
+    """How much of a step does not go too far."""
+    return min(1.0, _LONGEST / float(np.abs(step[problem.logarithmic]).max(initial=1e-300)))
+
+
+def _null_space(A: FloatArray) -> FloatArray:
+    if not len(A):
+        return np.eye(A.shape[1])
+    _, values, right = np.linalg.svd(A)
+    rank = int((values > 1e-10 * values[0]).sum())
+    return np.asarray(right[rank:].T)
+
+
+def _search(
+    problem: Ground, x: FloatArray, loglik: float, direction: FloatArray
+) -> tuple[float, FloatArray, float]:
+    """The first of the step lengths 1, 0.3, ... that rises; 0 where none does."""
+    length = _share(problem, direction)
+    for _ in range(25):
+        moved = _restore(problem, x + length * direction)
+        after = problem.loglik(moved)
+        if after > loglik:
+            return length, moved, after
+        length *= 0.3
+    return 0.0, x, loglik

@@ -1,0 +1,141 @@
+"""Exact derivatives by theta from sums over patterns, against those of dense matrices."""
+
+import functools
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+
+from lmmkit.design import build_design
+from lmmkit.likelihood.hold import hold
+from lmmkit.parameters import NaturalParams
+from lmmkit.residual import Residual
+from lmmkit.residual.expansion import expand
+from lmmkit.residual.model import ResidualModel, residual_model
+from lmmkit.residual.profile import Differences
+from tests.dense_oracle import numeric_gradient
+from tests.residual.dense import Array, frame, residual_covariance
+from tests.residual.structures import (
+    CORRELATIONS,
+    VARIANCES,
+    CorrelationCase,
+    Row,
+    VarianceCase,
+)
+
+SIGMA2 = 1.3
+BETA = np.array([1.8, 0.4])
+COPIES = 12
+
+
+ONE = frame(groups=5)
+
+
+def _copies() -> pl.DataFrame:
+    """Groups with others of the same coordinates, covariates and weights."""
+    generator = np.random.default_rng(5)
+    return pl.concat(
+        ONE.with_columns(
+            id=pl.col("id") + f"-{i}",
+            z=pl.Series(generator.normal(size=ONE.height)),
+            y=pl.Series(generator.normal(2.0, 1.0, size=ONE.height)),
+        )
+        for i in range(COPIES)
+    )
+
+
+FRAME = _copies()
+X = np.column_stack([np.ones(FRAME.height), FRAME["z"]])
+PAIRS = [(case, VARIANCES[0]) for case in CORRELATIONS]
+PAIRS += [(CORRELATIONS[0], case) for case in VARIANCES[1:]]
+Pair = tuple[CorrelationCase, VarianceCase]
+_by_pair = pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: f"{pair[0].name} {pair[1].name}")
+
+
+def _bound(pair: Pair) -> tuple[ResidualModel, Array]:
+    """A model of sums, and a theta."""
+    residual = Residual(pair[0].structure, pair[1].structure)
+    design = build_design("y ~ z", FRAME, weights="w", coordinates=residual.columns)
+    model = residual_model(design, residual)
+    assert model.sums
+    return model, np.random.default_rng(6).normal(0.0, 0.5, len(model.parameters))
+
+
+def _dense(
+    pair: Pair, model: ResidualModel, restricted: bool, free: list[int], theta: Array
+) -> float:
+    """The log-likelihood at BETA and SIGMA2; these columns of X have effects to be estimated."""
+    values = np.split(model.values(theta), [len(model.split(theta)[0])])
+
+    def deviation(row: Row) -> float:
+        return pair[1].plain(values[1], row) / math.sqrt(row["w"])
+
+    one = residual_covariance(ONE, functools.partial(pair[0].plain, values[0]), deviation)
+    V = SIGMA2 * np.kron(np.eye(COPIES), one)
+    r = FRAME["y"].to_numpy() - X @ BETA
+    total = np.linalg.slogdet(V)[1] + r @ np.linalg.solve(V, r)
+    if restricted:
+        total += np.linalg.slogdet(X[:, free].T @ np.linalg.solve(V, X[:, free]))[1]
+    return float(-0.5 * total)
+
+
+def _expanded(
+    model: ResidualModel,
+    theta: Array,
+    restricted: bool,
+    beta: Array = BETA,
+    sigma2: float = SIGMA2,
+    fixed: dict[str, float] | None = None,
+) -> Differences:
+    objective = model.objective(theta, restricted=restricted)
+    assert objective is not None
+    if fixed is not None:
+        objective = hold(objective, model.design, fixed)
+    standard = objective.moments.basis.standard_beta(beta)
+    return expand(model, theta, objective, NaturalParams((), sigma2, standard))
+
+
+@_by_pair
+def test_the_gradient_is_that_of_the_dense_matrix(pair: Pair) -> None:
+    model, theta = _bound(pair)
+    for restricted in (True, False):
+        dense = functools.partial(_dense, pair, model, restricted, [0, 1])
+        found = _expanded(model, theta, restricted).gradient
+        assert found == pytest.approx(numeric_gradient(dense, theta, 1e-3), rel=1e-6, abs=1e-6)
+
+
+@_by_pair
+def test_second_derivatives_are_those_of_the_gradient(pair: Pair) -> None:
+    model, theta = _bound(pair)
+    kink = "spherical" in pair[0].name
+    for restricted in (True, False):
+
+        def gradient(at: Array, restricted: bool = restricted) -> Array:
+            return _expanded(model, at, restricted).gradient
+
+        found = _expanded(model, theta, restricted).hessian
+        assert found == pytest.approx(found.T, rel=1e-10, abs=1e-10)
+        expected = numeric_gradient(gradient, theta, 3e-3 if kink else 2e-2)
+        assert found == pytest.approx(expected, rel=1e-6, abs=0.1 if kink else 1e-5)
+
+
+@pytest.mark.parametrize("fixed", [None, {"sigma2": SIGMA2}, {"z": 0.4}])
+def test_mixed_derivatives_are_those_of_the_gradient(fixed: dict[str, float] | None) -> None:
+    pair = PAIRS[8]
+    model, theta = _bound(pair)
+
+    def gradient(rest: Array) -> Array:
+        return _expanded(model, theta, True, rest[:-1], float(rest[-1]), fixed).gradient
+
+    found = _expanded(model, theta, True, fixed=fixed).across
+    objective = model.objective(theta, restricted=True)
+    assert objective is not None
+    basis = objective.moments.basis if fixed is None else None
+    if fixed is not None:
+        basis = hold(objective, model.design, fixed).moments.basis
+    assert basis is not None
+    expected = numeric_gradient(gradient, np.append(BETA, SIGMA2), 1e-2)
+    into = np.zeros((len(BETA) + 1, basis.x.shape[1] + 1))
+    into[:-1, :-1], into[-1, -1] = basis.x, 1.0
+    assert found == pytest.approx(expected @ into, rel=1e-7, abs=1e-7)
