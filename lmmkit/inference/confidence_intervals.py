@@ -10,9 +10,10 @@ import polars as pl
 from lmmkit.errors import ArgumentError, UnsupportedModelError
 from lmmkit.fit import Fit
 from lmmkit.inference.checks import check_fit, normal_quantile
+from lmmkit.inference.curve_points import CurvePoint, Side, Terrain, evaluate, terrain
 from lmmkit.inference.residual_parameters import residual_parameters
 from lmmkit.inference.targets import Target, targets
-from lmmkit.inference.walk import CurvePoint, Side, Terrain, evaluate, interpolate, terrain, walk
+from lmmkit.inference.walk import interpolate, walk
 
 _STEPS = 3
 _ROUNDS = 60
@@ -37,7 +38,7 @@ def confidence_intervals(
     ``profile``: the values at which the maximum of the log-likelihood over the other parameters is
     ``z^2 / 2`` below that of the fit; under REML the restricted log-likelihood, in which a held
     fixed effect enters through the residuals alone. Where this is not reached within the legal
-    values the limit is their bound: 0, 1 or -1.
+    values the limit is their bound: 0, 1, -1 or infinity.
 
     Parameters
     ----------
@@ -151,11 +152,10 @@ def _refine(ground: Terrain, sides: list[Side], z: float) -> list[float]:
         if not active:
             break
         values = [_crossing(sides[i], z) for i in active]
-        starts = [
-            interpolate(*_bracket(sides[i], z), value)
-            for i, value in zip(active, values, strict=True)
-        ]
-        points = evaluate(ground, [sides[i] for i in active], values, starts)
+        brackets = [_bracket(sides[i], z) for i in active]
+        starts = [interpolate(*ends, v) for ends, v in zip(brackets, values, strict=True)]
+        beyond = [high.x for _, high in brackets]
+        points = evaluate(ground, [sides[i] for i in active], values, starts, beyond)
         for i, point in zip(active, points, strict=True):
             sides[i] = attrs.evolve(sides[i], points=(*sides[i].points, point))
     return [_limit(side, z) for side in sides]

@@ -8,8 +8,9 @@ import polars as pl
 from lmmkit.errors import ArgumentError
 from lmmkit.fit import Fit
 from lmmkit.inference.checks import check_fit, normal_quantile
+from lmmkit.inference.curve_points import Side, terrain
 from lmmkit.inference.targets import targets
-from lmmkit.inference.walk import Side, terrain, walk
+from lmmkit.inference.walk import walk
 from lmmkit.optimize.checks import is_count
 
 
