@@ -3,11 +3,11 @@
 import attrs
 import numpy as np
 
-from lmmkit.errors import ArgumentError, LmmkitError, StrategyError, UnsupportedModelError
+from lmmkit.errors import ArgumentError, LmmkitError, StrategyError
 from lmmkit.fit import Fit
 from lmmkit.inference.lane_maximum import LaneMaxima, maximize_lanes
 from lmmkit.inference.lanes import Geometry, Lanes, geometry, lanes
-from lmmkit.inference.refits import check_refits, refit
+from lmmkit.inference.refits import estimates, refit
 from lmmkit.inference.targets import Target, targets
 from lmmkit.records import FloatArray
 
@@ -52,7 +52,8 @@ class Side:
 class Terrain:
     """What all profiles of a fit share.
 
-    ``space`` is None where terms have covariance structures: then every point is a fit of its own.
+    ``space`` is None where parameters are held or related, or covariances or residuals have a
+    structure: then every point is a fit of its own.
     ``floors`` holds, by a correlation's packed index, the best log-likelihood with one of its two
     standard deviations at zero: there every correlation is as good, so that none has less.
     """
@@ -63,35 +64,22 @@ class Terrain:
 
 
 def terrain(fit: Fit, wanted: tuple[Target, ...]) -> Terrain:
-    """The terrain of ``fit`` for the profiles of ``wanted``.
-
-    Raises
-    ------
-    UnsupportedModelError
-        Where covariances, or variances other than zero, are held, or with a residual structure.
-    """
-    if fit.objective.held and not fit.objective.structures:
-        raise UnsupportedModelError(
-            "profiles of a fit with held covariances, or held variances other than zero, are not "
-            "available; use method='wald', or leave these entries free"
-        )
-    if fit.residual is not None:
-        raise UnsupportedModelError(
-            "profiles of a fit with a residual structure are not available in this version; use "
-            "method='wald'"
-        )
-    if fit.objective.structures:
-        check_refits(wanted)
-        return Terrain(fit, None, {})
-    space = geometry(fit)
+    """The terrain of ``fit`` for the profiles of ``wanted``."""
+    plain = not (fit.objective.held or fit.objective.structures) and fit.residual is None
+    space = geometry(fit) if plain else None
     pairs = {t.parameter.index: t.parameter.variances for t in wanted if t.parameter.variances}
     variances = sorted({index for pair in pairs.values() for index in pair})
     if not variances:
         return Terrain(fit, space, {})
-    every = {target.parameter.index: target for target in targets(fit)}
-    held = lanes(fit, space, [(every[index], 0.0) for index in variances])
-    found = _highest(fit, space, held, held.x)
-    without = dict(zip(variances, found.loglik.tolist(), strict=True))
+    every = {t.parameter.index: t for t in targets(fit)}
+    zeros = [(every[index], 0.0) for index in variances]
+    if space is None:
+        start = estimates(fit)
+        logliks = [refit(fit, target, value, start)[1] for target, value in zeros]
+    else:
+        held = lanes(fit, space, zeros)
+        logliks = _highest(fit, space, held, held.x).loglik.tolist()
+    without = dict(zip(variances, logliks, strict=True))
     floors = {index: max(without[i] for i in pair) for index, pair in pairs.items()}
     return Terrain(fit, space, floors)
 
