@@ -170,11 +170,10 @@ def block_diagonal(blocks: Sequence[FloatArray]) -> FloatArray:
     return matrix
 
 
-def solve_or_nan(matrix: FloatArray, vector: FloatArray) -> FloatArray:
-    """``matrix^-1 vector`` over leading axes; NaN where a matrix is singular."""
+def solve_or_nan(matrix: FloatArray, right: FloatArray) -> FloatArray:
+    """``matrix^-1 right`` over leading axes, right (..., n, k); NaN where a matrix is singular."""
     try:
-        return np.asarray(np.linalg.solve(matrix, vector[..., None])[..., 0])
+        return np.linalg.solve(matrix, right)
     except np.linalg.LinAlgError:
         singular = np.linalg.slogdet(matrix)[0] == 0
-        matrix = np.where(singular[..., None, None], np.nan, matrix)
-        return np.asarray(np.linalg.solve(matrix, vector[..., None])[..., 0])
+        return np.linalg.solve(np.where(singular[..., None, None], np.nan, matrix), right)

@@ -164,5 +164,5 @@ def test_block_diagonal() -> None:
 
 def test_a_singular_matrix_of_a_stack_gives_nan_and_the_others_their_solution() -> None:
     matrices = np.stack([np.eye(2), np.ones((2, 2)), 2.0 * np.eye(2)])
-    found = solve_or_nan(matrices, np.ones((3, 2)))
+    found = solve_or_nan(matrices, np.ones((3, 2, 1)))[..., 0]
     assert_allclose(found, [[1.0, 1.0], [np.nan, np.nan], [0.5, 0.5]])

@@ -10,13 +10,15 @@ import polars as pl
 from lmmkit.errors import ArgumentError, UnsupportedModelError
 from lmmkit.fit import Fit
 from lmmkit.inference.checks import check_fit, normal_quantile
-from lmmkit.inference.residual_parameters import residual_parameters
+from lmmkit.inference.curve_points import CurvePoint, Side, Terrain, evaluate, terrain
 from lmmkit.inference.targets import Target, targets
-from lmmkit.inference.walk import CurvePoint, Side, Terrain, evaluate, interpolate, terrain, walk
+from lmmkit.inference.walk import interpolate, walk
+from lmmkit.residual.contract import ResidualParameter
 
 _STEPS = 3
 _ROUNDS = 60
 _EXACT = 1e-9
+_ROUNDING = 1e-12
 
 
 def confidence_intervals(
@@ -33,11 +35,13 @@ def confidence_intervals(
     are symmetric in their logarithm, those of correlations in Fisher's ``atanh``, with standard
     errors by the delta method from the full observed information on the natural scale. Beside an
     estimate far below its standard error they are 0 and infinity: it says nothing about the scale.
+    Those of a residual structure's parameters are as in :func:`residual_parameters`.
 
     ``profile``: the values at which the maximum of the log-likelihood over the other parameters is
     ``z^2 / 2`` below that of the fit; under REML the restricted log-likelihood, in which a held
     fixed effect enters through the residuals alone. Where this is not reached within the legal
-    values the limit is their bound: 0, 1 or -1.
+    values the limit is their bound: 0, 1, -1 or infinity. Where a residual variance depends on the
+    fitted values, it stays at those of the fit.
 
     Parameters
     ----------
@@ -63,8 +67,7 @@ def confidence_intervals(
     ArgumentError
         For an argument that is not one of its legal values.
     UnsupportedModelError
-        For a method that this version lacks, or profiles where covariances, or variances other
-        than zero, are held, or of a fit with a residual structure.
+        For a method that this version lacks.
     """
     check_fit(fit)
     if method == "bootstrap":
@@ -94,28 +97,21 @@ def confidence_intervals(
         "conf_high": pl.Float64(),
     }
     table = pl.DataFrame(rows, schema=schema, orient="row")
-    table = table.with_columns(pl.col("estimate", "conf_low", "conf_high").fill_nan(None))
-    if fit.residual is None or which is not None:
-        return table
-    structure = residual_parameters(fit, level).select(
-        group=pl.lit("Residual"),
-        term="term",
-        kind=pl.lit("structure"),
-        estimate="estimate",
-        conf_low="conf_low",
-        conf_high="conf_high",
-    )
-    return table.vstack(structure)
+    return table.with_columns(pl.col("estimate", "conf_low", "conf_high").fill_nan(None))
 
 
 def _wald(target: Target, z: float) -> tuple[float, float]:
     estimate, half = target.estimate, z * target.std_error
     if np.isnan(half):
         return np.nan, np.nan
+    if target.kind == "structure":
+        own = ResidualParameter(target.parameter.term, target.lower, target.upper)
+        centre, half = float(own.theta(estimate)), half / float(own.slope(estimate))
+        return float(own.value(centre - half)), float(own.value(centre + half))
     if target.kind in ("fixed", "loading", "free"):
         return estimate - half, estimate + half
     if target.kind == "cor":
-        if abs(estimate) >= 1.0:
+        if abs(estimate) >= 1.0 - _ROUNDING:
             return np.nan, np.nan
         centre, half = np.arctanh(estimate), half / (1.0 - estimate**2)
         return float(np.tanh(centre - half)), float(np.tanh(centre + half))
@@ -151,11 +147,10 @@ def _refine(ground: Terrain, sides: list[Side], z: float) -> list[float]:
         if not active:
             break
         values = [_crossing(sides[i], z) for i in active]
-        starts = [
-            interpolate(*_bracket(sides[i], z), value)
-            for i, value in zip(active, values, strict=True)
-        ]
-        points = evaluate(ground, [sides[i] for i in active], values, starts)
+        brackets = [_bracket(sides[i], z) for i in active]
+        starts = [interpolate(*ends, v) for ends, v in zip(brackets, values, strict=True)]
+        beyond = [high.x for _, high in brackets]
+        points = evaluate(ground, [sides[i] for i in active], values, starts, beyond)
         for i, point in zip(active, points, strict=True):
             sides[i] = attrs.evolve(sides[i], points=(*sides[i].points, point))
     return [_limit(side, z) for side in sides]

@@ -129,11 +129,12 @@ def _newton(lanes: Lanes, x: FloatArray, place: LanePlace) -> tuple[FloatArray, 
 
 
 def _ascent(place: LanePlace, still: NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
+    """Directions flat beside the others, or in which a length of one changes nothing, stay."""
     gradient = np.where(still, 0.0, place.gradient)
     curvature = np.where(still[:, :, None] | still[:, None, :], 0.0, -place.hessian)
     values, vectors = np.linalg.eigh(curvature)
     values = np.abs(values)
-    largest = values.max(axis=1, initial=0.0)[:, None]
+    largest = values.max(axis=1, initial=1.0)[:, None]
     known = values > _FLAT * largest
     inverse = np.divide(1.0, values, out=np.zeros_like(values), where=known)
     along = np.einsum("lij,li->lj", vectors, gradient) * inverse
@@ -173,7 +174,12 @@ def evaluate_lanes(objective: Objective, lanes: Lanes, sigma: float, x: FloatArr
     second[:, :n, n] += mixed
     second[:, n, :n] += mixed
     second[:, n, n] += 4.0 * ((by_delta * delta).sum(axis=1) + by_sigma2 * sigma2)
-    return LanePlace(found.loglik, by_x, second)
+    known = np.isfinite(found.loglik)
+    return LanePlace(
+        loglik=found.loglik,
+        gradient=np.where(known[:, None], by_x, 0.0),
+        hessian=np.where(known[:, None, None], second, 0.0),
+    )
 
 
 def _relative(objective: Objective, lanes: Lanes, D: FloatArray, sigma2: FloatArray) -> LanePlace:
@@ -191,8 +197,15 @@ def _relative(objective: Objective, lanes: Lanes, D: FloatArray, sigma2: FloatAr
 def _derivatives(
     objective: Objective, a: FloatArray, b: FloatArray, D: FloatArray, sigma2: FloatArray
 ) -> LanePlace:
-    """At relative covariances D, with the best beta for which ``a'beta = b``."""
+    """At relative covariances D, with the best beta for which ``a'beta = b``.
+
+    Where D is too large for a likelihood that is minus infinity, and the derivatives are not its.
+    """
     located = objective.locate(D, None, sigma2)
+    lost = ~np.isfinite(located.loglik)
+    if lost.any():
+        located = objective.locate(np.where(lost[..., None, None], 0.0, D), None, sigma2)
+        D = located.D
     if a.any():
         solved = np.linalg.solve(located.point.C, a[..., None])[..., 0]
         scale = (a * solved).sum(axis=-1)
@@ -202,7 +215,7 @@ def _derivatives(
         located = objective.locate(D, beta, sigma2)
     at = (objective.pieces(located), objective.degrees_of_freedom, objective.sizes)
     return LanePlace(
-        loglik=np.asarray(located.loglik),
+        loglik=np.where(lost, -np.inf, located.loglik),
         gradient=derivatives.gradient(*at),
         hessian=derivatives.hessian(*at).assembled(),
     )

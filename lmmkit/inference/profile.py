@@ -8,8 +8,9 @@ import polars as pl
 from lmmkit.errors import ArgumentError
 from lmmkit.fit import Fit
 from lmmkit.inference.checks import check_fit, normal_quantile
+from lmmkit.inference.curve_points import Side, terrain
 from lmmkit.inference.targets import targets
-from lmmkit.inference.walk import Side, terrain, walk
+from lmmkit.inference.walk import walk
 from lmmkit.optimize.checks import is_count
 
 
@@ -25,8 +26,9 @@ def profile(
 
     At each value of one parameter the others are those that maximize the log-likelihood; ``zeta =
     sign(value - estimate) sqrt(2 (l_max - l))``. The parameters are the fixed effects, the random
-    effects' standard deviations and correlations, and sigma. Under REML a fixed effect's profile is
-    that of the restricted likelihood in which beta enters through the residuals alone.
+    effects' standard deviations and correlations, sigma, and those of a residual structure. Under
+    REML a fixed effect's profile is that of the restricted likelihood in which beta enters through
+    the residuals alone.
 
     Parameters
     ----------
@@ -34,8 +36,8 @@ def profile(
     which : str, tuple, or sequence of these; optional
         A fixed effect's name, ``"sigma"``, ``(group, effect)`` for a standard deviation or
         ``(group, effect, effect)`` for a correlation, ``(group, name)`` for a parameter of a
-        covariance structure; by default all that are not
-        held. A correlation with an effect whose variance is zero has no profile.
+        covariance structure, ``("Residual", name)`` for one of the residual structure; by default
+        all that are not held. A correlation with an effect whose variance is zero has no profile.
     n_points : int
         About how many points on each side of the estimate.
     level : float
@@ -47,15 +49,14 @@ def profile(
     Returns
     -------
     polars.DataFrame
-        One row a parameter and value: ``group``, ``term``, ``kind`` (``fixed``, ``sd``, ``cor`` or
-        ``sigma``), ``value``, ``loglik``, ``zeta``; values ascend.
+        One row a parameter and value: ``group``, ``term``, ``kind`` (``fixed``, ``sd``, ``cor``,
+        ``sigma`` or that of a structure's parameter), ``value``, ``loglik``, ``zeta``; values
+        ascend.
 
     Raises
     ------
     ArgumentError
         For a name that is no parameter, or a fit that is not at its maximum.
-    UnsupportedModelError
-        Where covariances, or variances other than zero, are held, or with a residual structure.
     """
     check_fit(fit)
     if not is_count(n_points):

@@ -1,39 +1,39 @@
-"""Points of a profile by fitting again with one parameter held: where terms have structures."""
+"""Points of a profile by fitting again with one parameter held: for any kind of model.
+
+The coordinates of a point are the variables of :mod:`lmmkit.optimize.constrained_problem`, and
+theta of the residual structure.
+"""
 
 import numpy as np
 
-from lmmkit.errors import ParameterError, UnsupportedModelError
+from lmmkit.errors import ParameterError
 from lmmkit.fit import Fit
 from lmmkit.inference.targets import Target
-from lmmkit.likelihood.constraints import Hold
+from lmmkit.likelihood.constraints import Equation, Hold, HoldCorrelation
+from lmmkit.linalg import lower, vech
 from lmmkit.optimize.climb import climb
 from lmmkit.optimize.constrained_problem import Problem, encode, make_problem
-from lmmkit.records import FloatArray
+from lmmkit.records import FloatArray, evolve
+from lmmkit.residual.fitted import FittedResidual
+from lmmkit.residual.joint import hold_one, joint_problem
 
 _INSIDE = 1e-6
 _STARTS = 4
 _AWAY = 0.3
-
-
-def check_refits(wanted: tuple[Target, ...]) -> None:
-    """Refuse what cannot be held by a linear constraint.
-
-    Raises
-    ------
-    UnsupportedModelError
-    """
-    for target in wanted:
-        if target.parameter.kind == "covariance":
-            raise UnsupportedModelError(
-                f"the profile of the {target}, of an unstructured term beside covariance "
-                "structures, is not available in this version; leave it out with which=, or use "
-                "method='wald'"
-            )
+_NUDGE = 0.01
 
 
 def estimates(fit: Fit) -> FloatArray:
-    """The coordinates of the fit."""
-    return encode(make_problem(fit.objective, ()), fit.natural, fit.optimum.theta)
+    """The coordinates of the fit; where a variance is zero, beside it, as slopes vanish there."""
+    problem = make_problem(fit.objective, ())
+    x = encode(problem, fit.natural, fit.optimum.theta)
+    least = _NUDGE * float(np.exp(x[-1]))
+    for part in problem.parts:
+        if part.term is None:
+            factor = lower(x[part.x], part.q)
+            diagonal = np.diagonal(factor)
+            x[part.x] = vech(factor + np.diag(np.maximum(diagonal, least) - diagonal))
+    return x if fit.residual is None else np.append(x, fit.residual.theta)
 
 
 def refit(
@@ -41,30 +41,68 @@ def refit(
 ) -> tuple[FloatArray, float, float]:
     """Coordinates, log-likelihood and distance to the maximum at ``value`` of ``target``.
 
-    The log-likelihood is minus infinity where the structure has no such covariance.
+    The log-likelihood is minus infinity where there is no such covariance.
     """
-    problem: Problem = make_problem(
-        fit.objective, (*fit.objective.held, Hold(target.parameter.index, _held(target, value)))
-    )
     generator = np.random.default_rng(0)
     x, loglik, distance = start, -np.inf, 0.0
     for _ in range(_STARTS):
         try:
-            found = climb(problem, x)
+            x, loglik, distance = _climb(fit, target, _held(target, value), x)
         except ParameterError:
             # a parameter that is at a bound has no slope there
             x = start + _AWAY * generator.normal(size=len(start))
             continue
-        x, loglik, distance = found.x, found.loglik, found.distance
         break
     return x, loglik, distance
+
+
+def _climb(
+    fit: Fit, target: Target, value: float, start: FloatArray
+) -> tuple[FloatArray, float, float]:
+    if fit.residual is None:
+        problem: Problem = make_problem(fit.objective, _equations(fit, target, value))
+        found = climb(problem, start)
+        return found.x, found.loglik, found.distance
+    rest, theta = np.split(start, [-len(fit.residual.theta)])
+    structure = _structure(fit.residual, target, value, theta)
+    joint = joint_problem(structure, _equations(fit, target, value))
+    found = climb(joint, np.append(rest, structure.theta[structure.free]))
+    rest, free = np.split(found.x, [joint.n_inside])
+    ended = structure.with_free(free)
+    assert ended is not None, "the climb stays where the restriction holds"
+    return np.append(rest, ended), found.loglik, found.distance
+
+
+def _equations(fit: Fit, target: Target, value: float) -> tuple[Equation, ...]:
+    """What is held of the parameters other than those of the residual structure."""
+    parameter = target.parameter
+    if target.kind == "structure":
+        return fit.objective.held
+    if parameter.variances is not None:
+        return (*fit.objective.held, HoldCorrelation(parameter.index, parameter.variances, value))
+    squared = parameter.kind in ("variance", "residual")
+    return (*fit.objective.held, Hold(parameter.index, value**2 if squared else value))
+
+
+def _structure(
+    structure: FittedResidual, target: Target, value: float, theta: FloatArray
+) -> FittedResidual:
+    """The residual structure near theta, where its restriction holds."""
+    place = structure.restriction.project(structure.model.values, theta)
+    if place is None:
+        raise ParameterError(f"the residual structure cannot be near {theta}")
+    structure = evolve(structure, theta=place)
+    if target.kind != "structure":
+        return structure
+    return hold_one(structure, structure.names.index(target.parameter.term), value)
 
 
 def _held(target: Target, value: float) -> float:
     """What the parameter is held at; a bound is neared, not reached."""
     if target.kind == "cor":
-        value = float(np.clip(value, _INSIDE - 1.0, 1.0 - _INSIDE))
-    elif target.lower == 0.0:
-        value = max(value, _INSIDE * target.estimate)
-    squared = target.parameter.kind in ("variance", "residual")
-    return value**2 if squared else value
+        return float(np.clip(value, _INSIDE - 1.0, 1.0 - _INSIDE))
+    if np.isfinite(target.lower):
+        value = max(value, target.lower + _INSIDE * (target.estimate - target.lower))
+    if np.isfinite(target.upper):
+        value = min(value, target.upper - _INSIDE * (target.upper - target.estimate))
+    return value

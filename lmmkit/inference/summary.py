@@ -107,7 +107,7 @@ def _notes(fit: Fit) -> tuple[str, ...]:
         if own is not None:
             how = "" if own.exact else "; its derivatives were computed numerically"
             notes.append(f"Covariance of the effects on {term.group}: {own.name}{how}.")
-    if fit.residual is not None:
+    if fit.residual is not None and not fit.residual.model.sums:
         notes.append(
             "Derivatives by the residual structure's parameters were computed numerically."
         )

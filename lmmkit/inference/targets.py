@@ -8,10 +8,13 @@ import numpy as np
 from lmmkit.errors import ArgumentError
 from lmmkit.fit import Fit
 from lmmkit.inference.parameters import parameter_covariance, parameter_values, parameters
+from lmmkit.inference.residual_parameters import standard_errors
 from lmmkit.likelihood.reported import Parameter
 from lmmkit.records import FloatArray, record
 
-TargetKind: TypeAlias = Literal["fixed", "sd", "cor", "sigma", "loading", "range", "shape", "free"]
+TargetKind: TypeAlias = Literal[
+    "fixed", "sd", "cor", "sigma", "loading", "range", "shape", "free", "structure"
+]
 
 _KINDS: dict[str, TargetKind] = {
     "fixed": "fixed",
@@ -25,13 +28,14 @@ _KINDS: dict[str, TargetKind] = {
 class Target:
     """A fixed effect, a standard deviation, a correlation or the residual standard deviation.
 
-    Or another parameter of a covariance structure, as the structure gives it.
+    Or another parameter of a covariance structure, as the structure gives it, or one of the
+    residual structure, of the kind ``structure``.
 
     Attributes
     ----------
     parameter : Parameter
         The entry of the packed natural parameters that it comes from.
-    kind : {"fixed", "sd", "cor", "sigma", "loading", "range", "shape", "free"}
+    kind : {"fixed", "sd", "cor", "sigma", "loading", "range", "shape", "free", "structure"}
     estimate : float
         NaN for a correlation with an effect whose variance is zero.
     lower, upper : float
@@ -70,7 +74,7 @@ def targets(fit: Fit, which: Any = None) -> tuple[Target, ...]:
     which : str, tuple, or sequence of these; optional
         A fixed effect's name, ``"sigma"``, ``(group, effect)`` for a standard deviation or
         ``(group, effect, effect)`` for a correlation, ``(group, name)`` for a parameter of a
-        covariance structure.
+        covariance structure, ``("Residual", name)`` for one of the residual structure.
 
     Raises
     ------
@@ -84,6 +88,7 @@ def targets(fit: Fit, which: Any = None) -> tuple[Target, ...]:
         _target(parameter, values, covariance, bool(free[parameter.index]))
         for parameter in parameters(fit)
     )
+    every += _of_residuals(fit, len(every))
     if which is None:
         return every
     keys = [_key(target) for target in every]
@@ -114,6 +119,21 @@ def _target(parameter: Parameter, values: FloatArray, covariance: FloatArray, fr
     variance = float(slope @ covariance[np.ix_(index, index)] @ slope)
     error = float(np.sqrt(variance)) if free and variance >= 0 else np.nan
     return Target(parameter, kind, value, lower, upper, free, error)
+
+
+def _of_residuals(fit: Fit, start: int) -> tuple[Target, ...]:
+    """Parameters of the residual structure."""
+    residual = fit.residual
+    if residual is None:
+        return ()
+    found = []
+    known = zip(residual.model.parameters, residual.estimates, standard_errors(fit), strict=True)
+    for i, (own, estimate, error) in enumerate(known):
+        parameter = Parameter(start + i, "Residual", own.name, "structure")
+        value, bounds = float(estimate), (own.lower, own.upper)
+        free = i not in residual.restriction.held
+        found.append(Target(parameter, "structure", value, *bounds, free, float(error)))
+    return tuple(found)
 
 
 def _key(target: Target) -> Any:

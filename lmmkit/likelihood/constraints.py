@@ -1,5 +1,7 @@
 """Equalities between natural parameters, as records."""
 
+from typing import TypeAlias
+
 import numpy as np
 
 from lmmkit.records import FloatArray, record
@@ -30,9 +32,41 @@ class Relation:
     value: float
 
 
+@record
+class HoldCorrelation:
+    """The covariance at ``index``, over the root of the variances at these two, is ``value``."""
+
+    index: int
+    variances: tuple[int, int]
+    value: float
+
+    @property
+    def places(self) -> tuple[int, int, int]:
+        """Of the covariance and the two variances."""
+        return (self.index, *self.variances)
+
+    def local(self, values: FloatArray) -> tuple[float, FloatArray, FloatArray]:
+        """``covariance - value sqrt(a b)`` with its gradient (3,) and Hessian (3, 3)."""
+        covariance, a, b = values[list(self.places)]
+        root = float(np.sqrt(a * b))
+        half, quarter = 0.5 * self.value * root, 0.25 * self.value * root
+        bend = np.array([[0, 0, 0], [0, 1 / a**2, -1 / (a * b)], [0, -1 / (a * b), 1 / b**2]])
+        return covariance - self.value * root, np.array([1.0, -half / a, -half / b]), quarter * bend
+
+
+Equation: TypeAlias = Hold | Relation | HoldCorrelation
+
+
 def relation_row(relation: Hold | Relation, n: int) -> FloatArray:
     """The coefficients as a vector over all n parameters."""
     row = np.zeros(n)
     for index, coefficient in relation.coefficients:
         row[index] += coefficient
     return row
+
+
+def gap(equation: Equation, values: FloatArray) -> float:
+    """How far all n parameters are from meeting an equation."""
+    if isinstance(equation, HoldCorrelation):
+        return equation.local(values)[0]
+    return float(relation_row(equation, len(values)) @ values - equation.value)

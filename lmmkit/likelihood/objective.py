@@ -223,7 +223,7 @@ class Objective:
         Xy = done.products[..., :-1, -1]
         yy = done.products[..., -1, -1]
         if beta is None:
-            beta = solve_or_nan(C, Xy)
+            beta = solve_or_nan(C, Xy[..., None])[..., 0]
             gap = np.zeros_like(Xy)
             rss = yy - (beta * Xy).sum(axis=-1)
         else:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from lmmkit.errors import ParameterError
-from lmmkit.likelihood.constraints import Hold, Relation, relation_row
+from lmmkit.likelihood.constraints import Hold, Relation, gap
 from lmmkit.likelihood.objective import Objective
 from lmmkit.linalg import lower, psd_factor, symmetric
 from lmmkit.optimize.certificate import is_singular
@@ -134,11 +134,11 @@ def _highest(
 def _by_steps(problem: Problem, x: FloatArray) -> FloatArray:
     """From the free maximum towards the constraints; as far as there are such covariances."""
     values = reported_at(problem, x)
-    gaps = [float(relation_row(c, len(values)) @ values - c.value) for c in problem.constraints]
+    gaps = [gap(c, values) for c in problem.constraints]
     for share in _WAY:
         nearer = tuple(
-            evolve(c, value=c.value + share * gap)
-            for c, gap in zip(problem.constraints, gaps, strict=True)
+            evolve(c, value=c.value + share * left)
+            for c, left in zip(problem.constraints, gaps, strict=True)
         )
         try:
             x = climb(evolve(problem, constraints=nearer), x, _ITERATIONS_ON_THE_WAY).x

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lmmkit.errors import ParameterError
 from lmmkit.likelihood.charts import factor_curvature, factors_jacobian
-from lmmkit.likelihood.constraints import Hold, Relation, relation_row
+from lmmkit.likelihood.constraints import Equation, HoldCorrelation, gap, relation_row
 from lmmkit.likelihood.objective import Objective
 from lmmkit.likelihood.structured import StructuredTerm
 from lmmkit.linalg import lower, psd_factor, vech
@@ -44,7 +44,7 @@ class Problem:
     objective : Objective
         In standard coordinates.
     user_basis : Basis
-    constraints : tuple of Hold or Relation
+    constraints : tuple of Hold, Relation or HoldCorrelation
         Of the reported parameters: beta, of each term the packed Psi or the parameters of its
         structure, sigma2, in the user's coordinates.
     parts : tuple
@@ -53,7 +53,7 @@ class Problem:
 
     objective: Objective
     user_basis: Basis
-    constraints: tuple[Hold | Relation, ...]
+    constraints: tuple[Equation, ...]
     parts: tuple[_Part, ...]
     n_standard: int
     n_reported: int
@@ -100,7 +100,7 @@ class Equality:
     curvature: FloatArray = float_array(2)
 
 
-def make_problem(objective: Objective, constraints: tuple[Hold | Relation, ...]) -> Problem:
+def make_problem(objective: Objective, constraints: tuple[Equation, ...]) -> Problem:
     """The problem of maximizing ``objective`` subject to ``constraints``."""
     basis = objective.moments.basis
     p, p_free = basis.x.shape
@@ -203,10 +203,12 @@ def _with_sigma(part: _Part, x: FloatArray) -> list[int]:
 def _equality(
     problem: Problem,
     x: FloatArray,
-    constraint: Hold | Relation,
+    constraint: Equation,
     values: FloatArray,
     by_x: FloatArray,
 ) -> Equality:
+    if isinstance(constraint, HoldCorrelation):
+        return _correlation(problem, x, constraint, values, by_x)
     row = relation_row(constraint, problem.n_reported)
     sigma = float(np.exp(x[-1]))
     standard = np.zeros(problem.n_standard)
@@ -223,11 +225,39 @@ def _equality(
             curvature[np.ix_(place, place)] += part.term.natural_curvature(x[part.x], sigma, own)
     gradient = gradient + standard @ by_x
     curvature = curvature + standard_curvature(problem, x, standard)
+    return _scaled(gap(constraint, values), gradient, curvature)
+
+
+def _correlation(
+    problem: Problem,
+    x: FloatArray,
+    constraint: HoldCorrelation,
+    values: FloatArray,
+    by_x: FloatArray,
+) -> Equality:
+    """Of a term without a structure."""
+    places = np.array(constraint.places)
+    if values[places[1:]].min() <= 0.0:
+        raise _unreachable()
+    residual, slope, bend = constraint.local(values)
+    (part,) = (p for p in problem.parts if p.reported.start <= places[0] < p.reported.stop)
+    across = part.across[places - part.reported.start]
+    standard = np.zeros(problem.n_standard)
+    standard[part.standard] = slope @ across
+    moved = across @ by_x[part.standard]
+    curvature = standard_curvature(problem, x, standard) + moved.T @ bend @ moved
+    return _scaled(residual, standard @ by_x, curvature)
+
+
+def _scaled(residual: float, gradient: FloatArray, curvature: FloatArray) -> Equality:
     scale = float(np.linalg.norm(gradient))
     if scale == 0.0:
-        raise ParameterError(
-            "a held covariance parameter cannot be reached from a start whose covariance is "
-            "zero there; give a start with a positive variance"
-        )
-    residual = float(row @ values - constraint.value)
+        raise _unreachable()
     return Equality(residual / scale, gradient / scale, curvature / scale)
+
+
+def _unreachable() -> ParameterError:
+    return ParameterError(
+        "a held covariance parameter cannot be reached from a start whose covariance is "
+        "zero there; give a start with a positive variance"
+    )

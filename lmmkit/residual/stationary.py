@@ -12,7 +12,7 @@ from lmmkit.errors import ArgumentError
 from lmmkit.records import FloatArray, evolve, record
 from lmmkit.residual.checks import check_distinct, check_whole, column_name, distances, gaps
 from lmmkit.residual.contract import Coordinates, ResidualParameter
-from lmmkit.residual.visits import Visits, visits_of
+from lmmkit.residual.visits import ByVisit, Visits, by_visit
 
 
 @record
@@ -65,43 +65,35 @@ class ARMA:
 class Toeplitz:
     """One correlation for each lag of the visits."""
 
-    visit: str
-    group: str | None
-    visits: Visits = Visits()
+    name = "toeplitz"
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return (self.visit,)
+    def check(self, coordinates: Coordinates, visits: Visits) -> None:
+        """A lag that no two rows have is bounded by the others."""
 
-    @property
-    def parameters(self) -> tuple[ResidualParameter, ...]:
-        lags = range(1, len(self.visits.values))
+    def parameters(self, visits: Visits) -> tuple[ResidualParameter, ...]:
+        lags = range(1, len(visits.values))
         return tuple(ResidualParameter(f"rho{lag}", -1.0, 1.0) for lag in lags)
 
-    def learn(self, coordinates: Coordinates) -> Self:
-        return evolve(self, visits=visits_of(coordinates, "toeplitz"))
-
-    def start(self) -> FloatArray:
-        theta = np.zeros(len(self.visits.values) - 1)
+    def start(self, v: int) -> FloatArray:
+        theta = np.zeros(v - 1)
         theta[:1] = 0.4
         return theta
 
-    def values(self, theta: FloatArray) -> FloatArray:
+    def values(self, theta: FloatArray, v: int) -> FloatArray:
         partial = np.tanh(0.5 * theta)
-        rho = np.empty(len(theta) + 1)
+        rho = np.empty(v)
         rho[0] = 1.0
-        for k in range(1, len(rho)):
+        for k in range(1, v):
             ar = coefficients(partial[: k - 1])
             ahead = rho[1:k]
             innovation = 1.0 - ar @ ahead
             rho[k] = ar @ ahead[::-1] + partial[k - 1] * innovation
         return rho[1:]
 
-    def correlation(self, theta: FloatArray, coordinates: FloatArray) -> FloatArray:
-        by_lag = np.concatenate([[1.0], self.values(theta)])
-        place = self.visits.places(coordinates)
-        lags = np.abs(place[..., :, None] - place[..., None, :])
-        return np.asarray(by_lag[lags])
+    def matrix(self, theta: FloatArray, v: int) -> FloatArray:
+        by_lag = np.concatenate([[1.0], self.values(theta, v)])
+        visit = np.arange(v)
+        return np.asarray(by_lag[np.abs(visit[:, None] - visit)])
 
 
 def arma(time: str | None = None, *, p: int = 0, q: int = 0, group: str | None = None) -> ARMA:
@@ -124,7 +116,7 @@ def arma(time: str | None = None, *, p: int = 0, q: int = 0, group: str | None =
     return ARMA(column_name(time, "arma: time"), p, q, column_name(group, "arma: group"))
 
 
-def toeplitz(visit: str, *, group: str | None = None) -> Toeplitz:
+def toeplitz(visit: str, *, group: str | None = None) -> ByVisit:
     """One correlation for each number of visits between two rows; SAS's ``TOEP``.
 
     Parameters
@@ -134,7 +126,7 @@ def toeplitz(visit: str, *, group: str | None = None) -> Toeplitz:
     group : str, optional
         As of :func:`ar1`.
     """
-    return Toeplitz(column_name(visit, "toeplitz: visit") or "", column_name(group, "group"))
+    return by_visit(Toeplitz(), visit, group)
 
 
 def coefficients(partial: FloatArray) -> FloatArray:

@@ -1,13 +1,16 @@
 """The same structure with parameters of its own in every stratum of the groups."""
 
+from collections.abc import Iterator
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lmmkit.errors import ArgumentError, DataError
 from lmmkit.records import FloatArray, evolve, record
 from lmmkit.residual.checks import column_name
 from lmmkit.residual.contract import Coordinates, Correlation, ResidualParameter
+from lmmkit.residual.slopes import correlation_curvature, correlation_slopes
 
 
 @record
@@ -73,14 +76,40 @@ class ByStratum:
         return np.concatenate([structure.values(own) for structure, own in pairs])
 
     def correlation(self, theta: FloatArray, coordinates: FloatArray) -> FloatArray:
-        stratum = np.searchsorted(self.values_of, coordinates[..., 0, -1])
         n = coordinates.shape[-2]
         R = np.empty((*coordinates.shape[:-2], n, n))
-        for k, (structure, own) in enumerate(zip(self.each, self._split(theta), strict=True)):
-            chosen = stratum == k
-            if chosen.any():
-                R[chosen] = structure.correlation(own, coordinates[chosen][..., :-1])
+        for _, structure, part, chosen in self._used(theta, coordinates):
+            R[chosen] = structure.correlation(part, coordinates[chosen][..., :-1])
         return R
+
+    def slopes(self, theta: FloatArray, coordinates: FloatArray) -> FloatArray:
+        n = coordinates.shape[-2]
+        slopes = np.zeros((len(theta), *coordinates.shape[:-2], n, n))
+        for own, structure, part, chosen in self._used(theta, coordinates):
+            found = correlation_slopes(structure, part, coordinates[chosen][..., :-1])
+            slopes[own, chosen] = found
+        return slopes
+
+    def curvature(
+        self, theta: FloatArray, coordinates: FloatArray, weights: FloatArray
+    ) -> FloatArray:
+        matrix = np.zeros((len(theta), len(theta)))
+        for own, structure, part, chosen in self._used(theta, coordinates):
+            points = coordinates[chosen][..., :-1]
+            matrix[own, own] = correlation_curvature(structure, part, points, weights[chosen])
+        return matrix
+
+    def _used(
+        self, theta: FloatArray, coordinates: FloatArray
+    ) -> Iterator[tuple[slice, Correlation, FloatArray, NDArray[np.bool_]]]:
+        """The strata that there are: place in theta, structure, its theta, and which groups."""
+        stratum = np.searchsorted(self.values_of, coordinates[..., 0, -1])
+        start = 0
+        for k, (structure, part) in enumerate(zip(self.each, self._split(theta), strict=True)):
+            own, chosen = slice(start, start + len(part)), stratum == k
+            start = own.stop
+            if chosen.any():
+                yield own, structure, part, chosen
 
     def _split(self, theta: FloatArray) -> list[FloatArray]:
         sizes = [len(structure.parameters) for structure in self.each]

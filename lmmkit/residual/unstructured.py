@@ -1,99 +1,109 @@
 """Correlations by pair of visits: any, or those of a chain."""
 
 import itertools
-from typing import Self
 
 import numpy as np
 
-from lmmkit.records import FloatArray, evolve, record
-from lmmkit.residual.checks import column_name
-from lmmkit.residual.contract import Coordinates, ResidualParameter, elementwise
-from lmmkit.residual.visits import Visits, check_together, visits_of
+from lmmkit.records import FloatArray, record
+from lmmkit.residual.contract import Coordinates, ResidualParameter
+from lmmkit.residual.visits import ByVisit, Visits, by_visit, check_together
 
 
 @record
 class Unstructured:
-    """Any correlation matrix of the visits: ``R = L L'``, rows of L ``(theta, 1)`` made unit."""
+    """Any correlation matrix: ``M = L L'``, rows of L ``(theta, 1)`` made unit."""
 
-    visit: str
-    group: str | None
-    visits: Visits = Visits()
+    name = "unstructured"
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return (self.visit,)
+    def check(self, coordinates: Coordinates, visits: Visits) -> None:
+        check_together(coordinates, visits, self.name)
 
-    @property
-    def parameters(self) -> tuple[ResidualParameter, ...]:
-        labels = self.visits.labels
+    def parameters(self, visits: Visits) -> tuple[ResidualParameter, ...]:
+        labels = visits.labels
         return tuple(
             ResidualParameter(f"cor({labels[j]}, {labels[i]})", -1.0, 1.0)
-            for i, j in self.visits.pairs()
+            for i, j in visits.pairs()
         )
 
-    def learn(self, coordinates: Coordinates) -> Self:
-        visits = visits_of(coordinates, "unstructured")
-        check_together(coordinates, visits, "unstructured")
-        return evolve(self, visits=visits)
+    def start(self, v: int) -> FloatArray:
+        return np.full(v * (v - 1) // 2, 0.2)
 
-    def start(self) -> FloatArray:
-        return np.full(len(self.visits.pairs()), 0.2)
+    def values(self, theta: FloatArray, v: int) -> FloatArray:
+        return self.matrix(theta, v)[np.tril_indices(v, -1)]
 
-    def values(self, theta: FloatArray) -> FloatArray:
-        return self._matrix(theta)[np.tril_indices(len(self.visits.values), -1)]
-
-    def correlation(self, theta: FloatArray, coordinates: FloatArray) -> FloatArray:
-        place = self.visits.places(coordinates)
-        return self._matrix(theta)[place[..., :, None], place[..., None, :]]
-
-    def _matrix(self, theta: FloatArray) -> FloatArray:
-        n = len(self.visits.values)
-        factor = np.eye(n)
-        factor[np.tril_indices(n, -1)] = theta
-        factor /= np.sqrt((factor**2).sum(axis=1, keepdims=True))
+    def matrix(self, theta: FloatArray, v: int) -> FloatArray:
+        factor = _unit_rows(theta, v)[0]
         matrix: FloatArray = factor @ factor.T
         np.fill_diagonal(matrix, 1.0)
         return matrix
+
+    def slopes(self, theta: FloatArray, v: int) -> FloatArray:
+        factor, moves, _ = _moves(theta, v)
+        row = np.tril_indices(v, -1)[0]
+        each, slopes = np.arange(len(theta)), np.zeros((len(theta), v, v))
+        slopes[each, row] = slopes[each, :, row] = moves @ factor.T
+        slopes[each, row, row] = 0.0
+        return slopes
+
+    def curvature(self, theta: FloatArray, weights: FloatArray) -> FloatArray:
+        v = len(weights)
+        factor, moves, length = _moves(theta, v)
+        row, column = np.tril_indices(v, -1)
+        apart = weights * (1.0 - np.eye(v))
+        matrix = 2.0 * apart[row[:, None], row] * (moves @ moves.T)
+        # within a row l = u / |u|, whose second derivatives meet the sum of the other rows
+        pull = 2.0 * apart @ factor
+        along = (pull * factor).sum(axis=1)[row]
+        own, pulled = factor[row, column], pull[row, column]
+        bend = 3.0 * along * np.outer(own, own) - np.outer(pulled, own) - np.outer(own, pulled)
+        bend -= np.diag(along)
+        same = row[:, None] == row
+        return np.asarray(matrix + np.where(same, bend / length[row] ** 2, 0.0))
+
+
+def _unit_rows(theta: FloatArray, v: int) -> tuple[FloatArray, FloatArray]:
+    """L (v, v), and the lengths (v,) that its rows had."""
+    factor = np.eye(v)
+    factor[np.tril_indices(v, -1)] = theta
+    length = np.sqrt((factor**2).sum(axis=1))
+    return factor / length[:, None], length
+
+
+def _moves(theta: FloatArray, v: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """L, the derivative (k, v) of its row that each element of theta is in, and the lengths."""
+    factor, length = _unit_rows(theta, v)
+    row, column = np.tril_indices(v, -1)
+    moves = np.eye(v)[column] - factor[row] * factor[row, column][:, None]
+    return factor, moves / length[row][:, None], length
 
 
 @record
 class Antedependence:
     """Neighbouring visits have correlations of their own; others the product of those between."""
 
-    visit: str
-    group: str | None
-    visits: Visits = Visits()
+    name = "antedependence"
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return (self.visit,)
+    def check(self, coordinates: Coordinates, visits: Visits) -> None:
+        """Any neighbours are told apart by what lies around them."""
 
-    @property
-    def parameters(self) -> tuple[ResidualParameter, ...]:
-        labels = self.visits.labels
-        return tuple(
-            ResidualParameter(f"cor({a}, {b})", -1.0, 1.0) for a, b in itertools.pairwise(labels)
-        )
+    def parameters(self, visits: Visits) -> tuple[ResidualParameter, ...]:
+        pairs = itertools.pairwise(visits.labels)
+        return tuple(ResidualParameter(f"cor({a}, {b})", -1.0, 1.0) for a, b in pairs)
 
-    def learn(self, coordinates: Coordinates) -> Self:
-        return evolve(self, visits=visits_of(coordinates, "antedependence"))
+    def start(self, v: int) -> FloatArray:
+        return np.full(v - 1, 0.4)
 
-    def start(self) -> FloatArray:
-        return np.full(len(self.visits.values) - 1, 0.4)
+    def values(self, theta: FloatArray, v: int) -> FloatArray:
+        return np.asarray(np.tanh(0.5 * theta))
 
-    def values(self, theta: FloatArray) -> FloatArray:
-        return elementwise(self.parameters, theta)
-
-    def correlation(self, theta: FloatArray, coordinates: FloatArray) -> FloatArray:
-        n = len(self.visits.values)
-        matrix = np.eye(n)
-        for i, rho in enumerate(self.values(theta), start=1):
+    def matrix(self, theta: FloatArray, v: int) -> FloatArray:
+        matrix = np.eye(v)
+        for i, rho in enumerate(self.values(theta, v), start=1):
             matrix[i, :i] = matrix[:i, i] = rho * matrix[i - 1, :i]
-        place = self.visits.places(coordinates)
-        return matrix[place[..., :, None], place[..., None, :]]
+        return matrix
 
 
-def unstructured(visit: str, *, group: str | None = None) -> Unstructured:
+def unstructured(visit: str, *, group: str | None = None) -> ByVisit:
     """A correlation of its own for every two visits; nlme's ``corSymm``.
 
     With ``per_stratum(visit)`` it is the unstructured covariance of mixed models for repeated
@@ -106,12 +116,10 @@ def unstructured(visit: str, *, group: str | None = None) -> Unstructured:
     group : str, optional
         The grouping factor; by default that of the random effects.
     """
-    return Unstructured(
-        column_name(visit, "unstructured: visit") or "", column_name(group, "unstructured: group")
-    )
+    return by_visit(Unstructured(), visit, group)
 
 
-def antedependence(visit: str, *, group: str | None = None) -> Antedependence:
+def antedependence(visit: str, *, group: str | None = None) -> ByVisit:
     """First-order ante-dependence: a correlation for each step between visits; SAS's ``ANTE(1)``.
 
     Parameters
@@ -119,7 +127,4 @@ def antedependence(visit: str, *, group: str | None = None) -> Antedependence:
     visit, group : str
         As of :func:`unstructured`.
     """
-    return Antedependence(
-        column_name(visit, "antedependence: visit") or "",
-        column_name(group, "antedependence: group"),
-    )
+    return by_visit(Antedependence(), visit, group)

@@ -1,11 +1,18 @@
-"""Coordinates that are visits: the distinct values of a column, in order."""
+"""Coordinates that are visits: the distinct values of a column, in order.
 
+A correlation by visit is a matrix M of all v visits; a group has the rows and columns of its own.
+"""
+
+from typing import Protocol, Self, runtime_checkable
+
+import attrs
 import numpy as np
 
 from lmmkit.errors import DataError
-from lmmkit.records import FloatArray, IntArray, record
-from lmmkit.residual.checks import check_distinct
-from lmmkit.residual.contract import Coordinates
+from lmmkit.records import FloatArray, IntArray, evolve, record
+from lmmkit.residual.checks import check_distinct, column_name
+from lmmkit.residual.contract import Coordinates, ResidualParameter
+from lmmkit.residual.slopes import first_differences, second_differences
 
 
 @record
@@ -65,3 +72,105 @@ def check_together(coordinates: Coordinates, visits: Visits, structure: str) -> 
                 f"{visits.labels[i]!r} of {coordinates.columns[0]!r}, so that their correlation "
                 "cannot be estimated; merge visits, or use a structure with fewer parameters"
             )
+
+
+class VisitMatrix(Protocol):
+    """A family of correlation matrices of v visits."""
+
+    @property
+    def name(self) -> str:
+        """The function that makes it, for messages."""
+
+    def check(self, coordinates: Coordinates, visits: Visits) -> None:
+        """Raise where the data cannot tell the parameters."""
+
+    def parameters(self, visits: Visits) -> tuple[ResidualParameter, ...]:
+        """Names and bounds of the k parameters."""
+
+    def start(self, v: int) -> FloatArray:
+        """Theta (k,) to start from."""
+
+    def values(self, theta: FloatArray, v: int) -> FloatArray:
+        """The parameters (k,)."""
+
+    def matrix(self, theta: FloatArray, v: int) -> FloatArray:
+        """M (v, v)."""
+
+
+@runtime_checkable
+class ExactVisitMatrix(Protocol):
+    """A family that brings the derivatives of M; of another they are differences."""
+
+    def slopes(self, theta: FloatArray, v: int) -> FloatArray:
+        """First derivatives (k, v, v)."""
+
+    def curvature(self, theta: FloatArray, weights: FloatArray) -> FloatArray:
+        """Second derivatives (k, k) of ``sum(weights * M)`` for symmetric weights (v, v)."""
+
+
+@record
+class ByVisit:
+    """The correlations of a family of matrices of visits."""
+
+    family: VisitMatrix = attrs.field()
+    visit: str
+    group: str | None
+    visits: Visits = Visits()
+
+    @property
+    def name(self) -> str:
+        return self.family.name
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.visit,)
+
+    @property
+    def parameters(self) -> tuple[ResidualParameter, ...]:
+        return self.family.parameters(self.visits)
+
+    @property
+    def _v(self) -> int:
+        return len(self.visits.values)
+
+    def learn(self, coordinates: Coordinates) -> Self:
+        visits = visits_of(coordinates, self.family.name)
+        self.family.check(coordinates, visits)
+        return evolve(self, visits=visits)
+
+    def start(self) -> FloatArray:
+        return self.family.start(self._v)
+
+    def values(self, theta: FloatArray) -> FloatArray:
+        return self.family.values(theta, self._v)
+
+    def correlation(self, theta: FloatArray, coordinates: FloatArray) -> FloatArray:
+        place = self.visits.places(coordinates)
+        matrix = self.family.matrix(theta, self._v)
+        return np.asarray(matrix[place[..., :, None], place[..., None, :]])
+
+    def slopes(self, theta: FloatArray, coordinates: FloatArray) -> FloatArray:
+        family, v, place = self.family, self._v, self.visits.places(coordinates)
+        if isinstance(family, ExactVisitMatrix):
+            slopes = family.slopes(theta, v)
+        else:
+            slopes = first_differences(lambda t: family.matrix(t, v), theta)
+        return np.asarray(slopes[:, place[..., :, None], place[..., None, :]])
+
+    def curvature(
+        self, theta: FloatArray, coordinates: FloatArray, weights: FloatArray
+    ) -> FloatArray:
+        family, v, place = self.family, self._v, self.visits.places(coordinates)
+        entry = place[..., :, None] * v + place[..., None, :]
+        total = np.bincount(entry.ravel(), weights.ravel(), v * v)
+        summed = np.asarray(total, dtype=np.float64).reshape(v, v)
+        if isinstance(family, ExactVisitMatrix):
+            return family.curvature(theta, summed)
+        return second_differences(lambda t: float((summed * family.matrix(t, v)).sum()), theta)
+
+
+def by_visit(family: VisitMatrix, visit: str, group: str | None) -> ByVisit:
+    """The structure of a family, its names of columns checked."""
+    name = family.name
+    own = column_name(visit, f"{name}: visit") or ""
+    return ByVisit(family, own, column_name(group, f"{name}: group"))

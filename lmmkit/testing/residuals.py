@@ -7,10 +7,10 @@ import numpy as np
 
 from lmmkit.errors import ConformanceError
 from lmmkit.records import FloatArray, adopt
-from lmmkit.residual.contract import ClosedForm, Correlation, VarianceFunction
+from lmmkit.residual.contract import ClosedForm, Correlation, Differentiable, VarianceFunction
 from lmmkit.residual.model import ResidualModel
 from lmmkit.residual.residual import Residual
-from lmmkit.structures.numeric import numeric_first
+from lmmkit.structures.numeric import numeric_derivatives, numeric_first
 from lmmkit.testing.residual_data import bound_model, check_recovery, levels, name_of, times
 
 _FAR = 12.0
@@ -25,8 +25,8 @@ def check_correlation(
     """Check that ``correlation`` keeps the contract of a residual correlation.
 
     Near its starts and far from them: names, bounds and number of the parameters, the matrix's
-    shape, symmetry, diagonal and sign, the order of the rows, the closed form if there is one. Then
-    data are simulated, and a fit has to find the parameters again.
+    shape, symmetry, diagonal and sign, the order of the rows, the closed form and the derivatives
+    if there are any. Then data are simulated, and a fit has to find the parameters again.
 
     Parameters
     ----------
@@ -63,6 +63,8 @@ def check_correlation(
             _check_matrix(learned, theta, block.coordinates[:20], generator)
     for theta in places[-_DRAWS:]:
         points = model.whitener.blocks[-1].coordinates[:20]
+        if isinstance(learned, Differentiable):
+            _check_derivatives(learned, theta, points, generator)
         _check_number(learned, theta, functools.partial(_stack, learned, points))
     _check_far(learned, model)
     if recover:
@@ -191,6 +193,29 @@ def _check_matrix(
                 f"{name_of(structure)}: whiten does not do at theta = {np.round(theta, 4)} what "
                 f"correlation says: L^-1 R L^-T is {gap:.2g} from the identity, and log|R| is "
                 f"{log_det:.8g}, not {expected:.8g}"
+            )
+
+
+def _check_derivatives(
+    structure: Any, theta: FloatArray, points: FloatArray, generator: np.random.Generator
+) -> None:
+    """Those that the structure brings, against differences of the correlation."""
+    g, n, _ = points.shape
+    weights = generator.standard_normal((g, n, n))
+    weights += np.swapaxes(weights, -1, -2)
+    first, second = numeric_derivatives(functools.partial(_stack, structure, points), theta)
+    each = {
+        "slopes": (structure.slopes(theta, points), first.reshape(-1, g, n, n)),
+        "curvature": (structure.curvature(theta, points, weights), second @ weights.ravel()),
+    }
+    for name, (own, expected) in each.items():
+        found = np.asarray(own)
+        size = 1.0 + np.abs(expected).max()
+        if found.shape != expected.shape or not np.abs(found - expected).max() < 1e-6 * size:
+            raise ConformanceError(
+                f"{name_of(structure)}: {name} is not the derivative of the correlation at theta = "
+                f"{np.round(theta, 4)}: expected shape {expected.shape} and {expected.ravel()[:9]}"
+                f", got shape {found.shape} and {found.ravel()[:9]}"
             )
 
 

@@ -237,11 +237,14 @@ def test_a_variance_held_at_zero_gives_the_intervals_of_the_smaller_model() -> N
         np.testing.assert_allclose(held[name].drop_nulls(), expected[name], rtol=1e-7)
 
 
-def test_held_covariances_are_not_profiled_and_the_error_says_what_is_possible() -> None:
-    fitted = _sleep(fixed={("Subject", "Intercept", "Days"): 0.0})
-    with pytest.raises(UnsupportedModelError, match=r"held covariances.*method='wald'"):
-        confidence_intervals(fitted, "profile")
-    assert confidence_intervals(fitted)["conf_low"].null_count() == 1
+def test_a_covariance_held_at_zero_gives_the_intervals_of_independent_effects() -> None:
+    held = confidence_intervals(_sleep(fixed={("Subject", "Intercept", "Days"): 0.0}), "profile")
+    frame = reference_case("sleep_rs").frame()
+    apart = fit("Reaction ~ Days + (1 | Subject) + (0 + Days | Subject)", frame)
+    expected = confidence_intervals(apart, "profile")
+    for name in ("conf_low", "conf_high"):
+        np.testing.assert_allclose(held[name].drop_nulls(), expected[name], rtol=1e-6)
+        assert held[name].null_count() == 1
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ import polars as pl
 import pytest
 
 from lmmkit import confidence_intervals, datasets, fit, profile
-from lmmkit.errors import UnsupportedModelError
 from tests.dense_oracle import profiled_loglik
 from tests.helpers import dense_model
 
@@ -74,5 +73,10 @@ def test_correlations_of_unstructured_terms_beside_structures() -> None:
     found = fit("score ~ Machine + (1 | Worker) + diag(0 + Machine | Worker)", MACHINES)
     assert profile(found, ["sigma"], n_points=2).height > 2
     both = fit("angle ~ recipe + (temp | replicate) + homdiag(0 + recipe | replicate)", CAKE)
-    with pytest.raises(UnsupportedModelError, match="unstructured term beside"):
-        profile(both)
+    plain = fit("angle ~ recipe + (temp | replicate) + (1 | replicate:recipe)", CAKE)
+    assert both.loglik == pytest.approx(plain.loglik, rel=1e-10)
+    which = [("replicate", "Intercept", "temp"), ("replicate", "temp"), "sigma"]
+    tables = [confidence_intervals(one, "profile", which=which) for one in (both, plain)]
+    for column in ("estimate", "conf_low", "conf_high"):
+        ours, theirs = (table[column].to_numpy() for table in tables)
+        assert ours == pytest.approx(theirs, rel=1e-4)

@@ -97,6 +97,42 @@ class WrongWhitening:
         return columns, 0.0
 
 
+@record
+class WrongDerivatives:
+    """Derivatives of an autoregression that forget the map from theta to phi, or are of zero."""
+
+    kind: str
+    inner: Broken = Broken()
+
+    columns = property(lambda self: self.inner.columns)
+    group = property(lambda self: self.inner.group)
+    parameters = property(lambda self: self.inner.parameters)
+
+    def learn(self, coordinates: Coordinates) -> Self:
+        return self
+
+    def start(self) -> np.ndarray:
+        return self.inner.start()
+
+    def values(self, theta: np.ndarray) -> np.ndarray:
+        return self.inner.values(theta)
+
+    def correlation(self, theta: np.ndarray, coordinates: np.ndarray) -> np.ndarray:
+        return self.inner.correlation(theta, coordinates)
+
+    def slopes(self, theta: np.ndarray, coordinates: np.ndarray) -> np.ndarray:
+        t, phi = coordinates[..., 0], np.tanh(0.5 * theta[0])
+        lag = np.abs(t[..., :, None] - t[..., None, :])
+        by_phi = lag * phi ** np.maximum(lag - 1.0, 0.0)
+        inside = 1.0 if self.kind == "slopes" else 0.5 * (1.0 - phi**2)
+        return np.asarray(inside * by_phi)[None]
+
+    def curvature(
+        self, theta: np.ndarray, coordinates: np.ndarray, weights: np.ndarray
+    ) -> np.ndarray:
+        return np.zeros((1, 1))
+
+
 TWO = (ResidualParameter("phi", -1.0, 1.0), ResidualParameter("phi", -1.0, 1.0))
 IDLE = (ResidualParameter("phi", -1.0, 1.0), ResidualParameter("idle", -1.0, 1.0))
 
@@ -114,6 +150,8 @@ IDLE = (ResidualParameter("phi", -1.0, 1.0), ResidualParameter("idle", -1.0, 1.0
         (evolve(Broken(begin=(0.4, 0.4)), parameters=TWO), "different names"),
         (evolve(Broken(begin=(0.4, 0.4)), parameters=IDLE), "idle does not change"),
         (WrongWhitening(), "whiten does not do"),
+        (WrongDerivatives("slopes"), "slopes is not the derivative"),
+        (WrongDerivatives("curvature"), "curvature is not the derivative"),
         (ar1("t"), "give it a grouping factor"),
         (5.0, "which lacks columns"),
         (

@@ -6,14 +6,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from lmmkit.errors import ArgumentError, UnsupportedModelError
+from lmmkit.errors import ArgumentError
 from lmmkit.fit import Fit, fit
 from lmmkit.inference import (
     confidence_intervals,
     fixed_covariance,
     likelihood_ratio_test,
     predict,
-    profile,
     random_effects,
     residual_parameters,
     residuals,
@@ -169,12 +168,6 @@ def test_likelihood_ratio_counts_the_structure() -> None:
     larger = fit("y ~ x + (1 + x | id)", DATA)
     with pytest.raises(ArgumentError, match="residual structure"):
         likelihood_ratio_test(fit(FORMULA, DATA, residual=Residual(ar1("visit"))), larger)
-
-
-def test_profiles_are_refused() -> None:
-    for function in (profile, lambda found: confidence_intervals(found, "profile")):
-        with pytest.raises(UnsupportedModelError, match="residual structure"):
-            function(FIT)
 
 
 def test_held_parameters_stay_held_beside_a_structure() -> None:

@@ -1,0 +1,133 @@
+"""The parameters of a residual structure beside all others, in one climb.
+
+The variables are those of :mod:`lmmkit.optimize.constrained_problem`, then the free elements of the
+structure's theta.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmmkit.errors import ParameterError
+from lmmkit.likelihood.constraints import Equation
+from lmmkit.likelihood.objective import Objective
+from lmmkit.optimize.constrained_problem import (
+    Equality,
+    Problem,
+    make_problem,
+    standard_at,
+    standard_by_x,
+)
+from lmmkit.records import FloatArray, evolve, record
+from lmmkit.residual.fitted import FittedResidual
+from lmmkit.residual.profile import Measured, differences
+from lmmkit.residual.restriction import restriction, slopes
+
+_FARTHEST = 30.0
+_NEARLY = 28.0
+
+
+@record
+class JointProblem:
+    """A residual structure, and the problem of all else at its theta."""
+
+    structure: FittedResidual
+    inside: Problem
+
+    @property
+    def n_inside(self) -> int:
+        """Number of variables that are not the structure's."""
+        return len(self.inside.free)
+
+    @property
+    def free(self) -> NDArray[np.bool_]:
+        """Which variables may move."""
+        return np.append(self.inside.free, np.ones(len(self.structure.free), dtype=bool))
+
+    @property
+    def logarithmic(self) -> slice:
+        """Log sigma and theta."""
+        return slice(self.n_inside - 1, None)
+
+    def loglik(self, x: FloatArray) -> float:
+        """The log-likelihood; minus infinity where R is not positive definite."""
+        rest, free = np.split(x, [self.n_inside])
+        far = float(np.abs(free).max(initial=0.0)) > _FARTHEST
+        objective = None if far else self.structure.at_free(free)
+        return -np.inf if objective is None else self._inside(objective).loglik(rest)
+
+    def derivatives(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """The gradient and the Hessian of the log-likelihood.
+
+        Raises
+        ------
+        ParameterError
+            Next to a theta at which R is not positive definite.
+        """
+        rest, free = np.split(x, [self.n_inside])
+        theta = self.structure.with_free(free)
+        assert theta is not None, "there is a likelihood here"
+        structure = evolve(self.structure, theta=theta)
+        objective = structure.objective(theta)
+        assert objective is not None, "there is a likelihood here"
+        here = self._inside(objective)
+        gradient, hessian = here.derivatives(rest)
+        params, by_x = standard_at(here, rest), standard_by_x(here, rest)
+
+        def measure(objective: Objective) -> Measured:
+            standard = objective.standardized()
+            return float(standard.loglik(params)), lambda: standard.score(params) @ by_x
+
+        local = structure.expand(objective, params)
+        if local is None:
+            local = differences(structure.at_free, objective, free, measure)
+        else:
+            local = evolve(local, across=local.across @ by_x)
+        gradient = np.append(gradient, local.gradient)
+        hessian = np.block([[hessian, local.across.T], [local.across, local.hessian]])
+        if not (np.isfinite(gradient).all() and np.isfinite(hessian).all()):
+            raise ParameterError("the residual structure has no likelihood next to its parameters")
+        return gradient, hessian
+
+    def equalities(self, x: FloatArray) -> list[Equality]:
+        """Those of the other parameters; theta's are kept by its free elements."""
+        rest = x[: self.n_inside]
+        k = len(x) - len(rest)
+        return [
+            Equality(e.residual, np.pad(e.gradient, (0, k)), np.pad(e.curvature, (0, k)))
+            for e in self.inside.equalities(rest)
+        ]
+
+    def _inside(self, objective: Objective) -> Problem:
+        return evolve(self.inside, objective=objective.standardized())
+
+
+def joint_problem(structure: FittedResidual, equations: tuple[Equation, ...]) -> JointProblem:
+    """Of everything that is free where ``equations`` of the other parameters hold."""
+    objective = structure.objective(structure.theta)
+    if objective is None:
+        raise ParameterError("the residual structure has no likelihood at these parameters")
+    return JointProblem(structure, make_problem(objective, equations))
+
+
+def hold_one(structure: FittedResidual, number: int, value: float) -> FittedResidual:
+    """The structure, near where it is, with one more of its parameters held.
+
+    A value beyond those that the search can tell from a bound is taken for the last of these.
+
+    Raises
+    ------
+    ParameterError
+        Where no parameters are so.
+    """
+    known, values = structure.restriction, structure.model.values
+    unit = np.eye(len(structure.theta))[number]
+    by_theta = slopes(values, structure.theta, np.arange(len(unit), dtype=np.int32))[number]
+    if not by_theta[unit == 0.0].any():
+        ends = [values(structure.theta * (1.0 - unit) + s * _NEARLY * unit) for s in (-1.0, 1.0)]
+        value = float(np.clip(value, ends[0][number], ends[1][number]))
+    rows, right = np.vstack([known.rows, unit]), np.append(known.right, value)
+    found = restriction(values, structure.theta[None], rows, right)
+    if found is None:
+        raise ParameterError(f"{structure.names[number]} cannot be {value} in these data")
+    (theta,) = found.places(values, structure.theta[None])
+    return evolve(structure, restriction=found, theta=theta)
