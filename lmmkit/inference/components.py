@@ -7,7 +7,12 @@ import polars as pl
 
 from lmmkit.fit import Fit
 from lmmkit.inference.checks import check_fit
-from lmmkit.inference.parameters import parameter_covariance, parameter_values, parameters
+from lmmkit.inference.parameters import (
+    correlation,
+    parameter_covariance,
+    parameter_values,
+    parameters,
+)
 from lmmkit.inference.residual_parameters import residual_parameters
 from lmmkit.likelihood.reported import Parameter
 from lmmkit.records import FloatArray
@@ -68,9 +73,4 @@ def _sd_cor(parameter: Parameter, values: FloatArray) -> float | None:
     if parameter.variances is None:
         return math.sqrt(value)
     first, second = parameter.variances
-    return _correlation(value, float(values[first]), float(values[second]))
-
-
-def _correlation(covariance: float, first: float, second: float) -> float:
-    scale = math.sqrt(first) * math.sqrt(second)
-    return min(max(covariance / scale, -1.0), 1.0) if scale else math.nan
+    return correlation(value, float(values[first]), float(values[second]))

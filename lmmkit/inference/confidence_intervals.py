@@ -18,7 +18,6 @@ from lmmkit.residual.contract import ResidualParameter
 _STEPS = 3
 _ROUNDS = 60
 _EXACT = 1e-9
-_ROUNDING = 1e-12
 
 
 def confidence_intervals(
@@ -111,7 +110,7 @@ def _wald(target: Target, z: float) -> tuple[float, float]:
     if target.kind in ("fixed", "loading", "free"):
         return estimate - half, estimate + half
     if target.kind == "cor":
-        if abs(estimate) >= 1.0 - _ROUNDING:
+        if abs(estimate) >= 1.0:
             return np.nan, np.nan
         centre, half = np.arctanh(estimate), half / (1.0 - estimate**2)
         return float(np.tanh(centre - half)), float(np.tanh(centre + half))

@@ -1,5 +1,7 @@
 """The estimated parameters by name, and the covariance of their estimates."""
 
+import math
+
 import numpy as np
 
 from lmmkit.fit import Fit
@@ -14,6 +16,7 @@ from lmmkit.structures.contract import Kind
 _FLAT = 1e-9
 _LOADING = 1e-4
 _NOTHING = 1e-8
+_ROUNDING = 1e-12
 
 
 def parameters(fit: Fit) -> tuple[Parameter, ...]:
@@ -107,3 +110,13 @@ def _inverse(information: FloatArray, across: FloatArray, held: FloatArray) -> F
     covariance[without] = np.nan
     covariance[:, without] = np.nan
     return covariance
+
+
+def correlation(covariance: float, first: float, second: float) -> float:
+    """From a covariance and two variances; NaN beside a variance of zero.
+
+    Exactly 1 or -1 where it differs from that by rounding.
+    """
+    scale = math.sqrt(max(first, 0.0)) * math.sqrt(max(second, 0.0))
+    ratio = covariance / scale if scale else math.nan
+    return math.copysign(1.0, ratio) if abs(ratio) > 1.0 - _ROUNDING else ratio

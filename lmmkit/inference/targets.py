@@ -7,7 +7,12 @@ import numpy as np
 
 from lmmkit.errors import ArgumentError
 from lmmkit.fit import Fit
-from lmmkit.inference.parameters import parameter_covariance, parameter_values, parameters
+from lmmkit.inference.parameters import (
+    correlation,
+    parameter_covariance,
+    parameter_values,
+    parameters,
+)
 from lmmkit.inference.residual_parameters import standard_errors
 from lmmkit.likelihood.reported import Parameter
 from lmmkit.records import FloatArray, record
@@ -109,13 +114,13 @@ def _target(parameter: Parameter, values: FloatArray, covariance: FloatArray, fr
     elif parameter.variances is not None:
         i, j = parameter.variances
         lower, upper = -1.0, 1.0
-        root = float(np.sqrt(max(values[i] * values[j], 0.0)))
         index = [parameter.index, i, j]
-        if root > 0:
-            value = float(np.clip(value / root, -1.0, 1.0))
-            slope = np.array([1.0 / root, -0.5 * value / values[i], -0.5 * value / values[j]])
-        else:
-            value, slope = np.nan, np.full(3, np.nan)
+        ratio = correlation(value, float(values[i]), float(values[j]))
+        slope = np.full(3, np.nan)
+        if abs(ratio) < 1.0:
+            root = np.sqrt(values[i] * values[j])
+            slope = np.array([1.0 / root, -0.5 * ratio / values[i], -0.5 * ratio / values[j]])
+        value = ratio
     variance = float(slope @ covariance[np.ix_(index, index)] @ slope)
     error = float(np.sqrt(variance)) if free and variance >= 0 else np.nan
     return Target(parameter, kind, value, lower, upper, free, error)
