@@ -123,8 +123,17 @@ def _restore(problem: Ground, x: FloatArray) -> FloatArray:
     return x
 
 
-def _newton(problem: Ground, x: FloatArray) -> tuple[FloatArray, float, tuple[int, int, int]]:
-    """A step of ascent in the tangent space, its length in standard errors, the inertia."""
+@record
+class Reduced:
+    """Gradient (t,) and Hessian (t, t) of the Lagrangian by the columns of ``tangent`` (n, t)."""
+
+    gradient: FloatArray
+    hessian: FloatArray
+    tangent: FloatArray
+
+
+def reduced(problem: Ground, x: FloatArray) -> Reduced:
+    """The Lagrangian's derivatives in the tangent space of the equalities."""
     free = problem.free
     gradient, hessian = problem.derivatives(x)
     found = problem.equalities(x)
@@ -132,17 +141,20 @@ def _newton(problem: Ground, x: FloatArray) -> tuple[FloatArray, float, tuple[in
     multipliers = np.linalg.lstsq(A.T, gradient[free], rcond=1e-12)[0]
     for multiplier, equality in zip(multipliers, found, strict=True):
         hessian = hessian - multiplier * equality.curvature
-    tangent = _null_space(A)
-    reduced = tangent.T @ hessian[np.ix_(free, free)] @ tangent
-    slope = tangent.T @ gradient[free]
-    values, vectors = np.linalg.eigh(-reduced)
+    tangent = np.eye(len(x))[:, free] @ _null_space(A)
+    return Reduced(tangent.T @ gradient, tangent.T @ hessian @ tangent, tangent)
+
+
+def _newton(problem: Ground, x: FloatArray) -> tuple[FloatArray, float, tuple[int, int, int]]:
+    """A step of ascent in the tangent space, its length in standard errors, the inertia."""
+    local = reduced(problem, x)
+    values, vectors = np.linalg.eigh(-local.hessian)
     floor = 1e-10 * np.abs(values).max(initial=0.0) + 1e-300
-    step = vectors @ ((vectors.T @ slope) / np.maximum(np.abs(values), floor))
-    direction = np.zeros(len(x))
-    direction[free] = tangent @ step
+    step = vectors @ ((vectors.T @ local.gradient) / np.maximum(np.abs(values), floor))
     flat = 1e-7 * np.abs(values).max(initial=0.0)
     inertia = count_signs(values, float(flat))
-    return direction, float(np.sqrt(max(step @ slope, 0.0))), inertia
+    distance = float(np.sqrt(max(step @ local.gradient, 0.0)))
+    return local.tangent @ step, distance, inertia
 
 
 def _share(problem: Ground, step: FloatArray) -> float:

@@ -19,7 +19,7 @@ from lmmkit.optimize.constrained_problem import (
 )
 from lmmkit.records import FloatArray, evolve, record
 from lmmkit.residual.fitted import FittedResidual
-from lmmkit.residual.profile import Measured, differences
+from lmmkit.residual.profile import differences, measure_at
 from lmmkit.residual.restriction import restriction, slopes
 
 _FARTHEST = 30.0
@@ -71,17 +71,11 @@ class JointProblem:
         assert objective is not None, "there is a likelihood here"
         here = self._inside(objective)
         gradient, hessian = here.derivatives(rest)
-        params, by_x = standard_at(here, rest), standard_by_x(here, rest)
-
-        def measure(objective: Objective) -> Measured:
-            standard = objective.standardized()
-            return float(standard.loglik(params)), lambda: standard.score(params) @ by_x
-
-        local = structure.expand(objective, params)
+        local = structure.expand(objective, standard_at(here, rest))
         if local is None:
-            local = differences(structure.at_free, objective, free, measure)
+            local = differences(structure.at_free, objective, free, measure_at(here, rest))
         else:
-            local = evolve(local, across=local.across @ by_x)
+            local = evolve(local, across=local.across @ standard_by_x(here, rest))
         gradient = np.append(gradient, local.gradient)
         hessian = np.block([[hessian, local.across.T], [local.across, local.hessian]])
         if not (np.isfinite(gradient).all() and np.isfinite(hessian).all()):

@@ -80,7 +80,7 @@ def _climb(
     reports: list[Report] = []
     gained = np.inf
     for _ in range(max_iterations):
-        local = differentiate(at, inner, place, exact)
+        local = differentiate(at, place, exact)
         ascent, distance = _newton_step(place.theta, local)
         report = Report(Status.RUNNING, "residual newton", place.optimum.loglik, distance)
         level = float(np.abs(local.gradient).max(initial=0.0)) < _LEVEL
@@ -100,7 +100,7 @@ def _climb(
         reports.append(evolve(report, loglik=place.optimum.loglik, step_length=length))
     else:
         reports.append(evolve(reports[-1], status=Status.OUT_OF_ITERATIONS))
-        local = differentiate(at, inner, place, exact)
+        local = differentiate(at, place, exact)
     certificate = _certificate(place, local, reports[-1])
     optimum = evolve(place.optimum, certificate=certificate, reports=tuple(reports))
     return ResidualOptimum(place.objective, optimum, boundary(place.theta, local), place.theta)

@@ -12,7 +12,16 @@ from typing import TypeAlias
 
 import numpy as np
 
+from lmmkit.errors import ParameterError
 from lmmkit.likelihood.objective import Objective
+from lmmkit.optimize.climb import reduced
+from lmmkit.optimize.constrained_problem import (
+    Problem,
+    encode,
+    make_problem,
+    standard_at,
+    standard_by_x,
+)
 from lmmkit.optimize.evaluate import differentiate as score_at
 from lmmkit.optimize.evaluate import evaluate, observed_hessian, pack
 from lmmkit.optimize.run import Optimum
@@ -23,7 +32,6 @@ from lmmkit.residual.slopes import mixed_differences
 
 STEP = 1e-3
 FLAT = 1e-3
-_REFIT = 1e-2
 
 ObjectiveAt: TypeAlias = Callable[[FloatArray], Objective | None]
 Measured: TypeAlias = tuple[float, Callable[[], FloatArray]]
@@ -67,14 +75,12 @@ def locate(at: ObjectiveAt, inner: Inner, theta: FloatArray, warm: Optimum | Non
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         try:
             optimum = inner(objective, start)
-        except np.linalg.LinAlgError:  # a trial so far out that nothing else can be estimated
-            return None
+        except (np.linalg.LinAlgError, ParameterError):
+            return None  # so far out that nothing else can be estimated
     return Place(objective, optimum, theta) if np.isfinite(optimum.loglik) else None
 
 
-def differentiate(
-    at: ObjectiveAt, inner: Inner, place: Place, exact: Exact | None = None
-) -> Curvature:
+def differentiate(at: ObjectiveAt, place: Place, exact: Exact | None = None) -> Curvature:
     """Derivatives of the profile at an inner maximum.
 
     ``exact`` gives those of l by theta, and across by beta and sigma2, where it can.
@@ -84,16 +90,7 @@ def differentiate(
         return _profiled(place, local)
     if not place.objective.held:
         return _by_evaluations(at, place)
-    gradient, columns = _gradient_held(at, place), []
-    for step in _REFIT * np.eye(len(place.theta)):
-        sides = [locate(at, inner, place.theta + s * step, place.optimum) for s in (1.0, -1.0)]
-        ahead, behind = (
-            np.full_like(gradient, np.nan) if side is None else _gradient_held(at, side)
-            for side in sides
-        )
-        columns.append((ahead - behind) / (2.0 * _REFIT))
-    hessian = np.reshape(columns, (len(gradient),) * 2)
-    return Curvature(gradient, 0.5 * (hessian + hessian.T))
+    return _held(at, place)
 
 
 def _standard(place: Place) -> NaturalParams:
@@ -116,18 +113,15 @@ def _profiled(place: Place, local: Differences) -> Curvature:
     return Curvature(local.gradient, hessian)
 
 
-def _gradient_held(at: ObjectiveAt, place: Place) -> FloatArray:
-    """The gradient where natural parameters are held: these stay, and not the relative ones."""
-    natural = place.optimum.natural
-    sides = [
-        [at(place.theta + sign * step) for step in STEP * np.eye(len(place.theta))]
-        for sign in (1.0, -1.0)
-    ]
-    plus, minus = (
-        np.array([np.nan if each is None else float(each.loglik(natural)) for each in side])
-        for side in sides
-    )
-    return np.asarray((plus - minus) / (2.0 * STEP))
+def _held(at: ObjectiveAt, place: Place) -> Curvature:
+    """Where natural parameters are held or related: these equalities do not depend on theta."""
+    problem = make_problem(place.objective, place.objective.held)
+    x = encode(problem, place.optimum.natural, place.optimum.theta)
+    local = differences(at, place.objective, place.theta, measure_at(problem, x))
+    inner = reduced(problem, x)
+    across = local.across @ inner.tangent
+    inverse = np.linalg.pinv(inner.hessian, rcond=1e-10, hermitian=True)
+    return Curvature(local.gradient, local.hessian - across @ inverse @ across.T)
 
 
 def _by_evaluations(at: ObjectiveAt, place: Place) -> Curvature:
@@ -148,6 +142,17 @@ def _by_evaluations(at: ObjectiveAt, place: Place) -> Curvature:
     inner = observed_hessian(here, score)
     inverse = np.linalg.pinv(inner, rcond=1e-10, hermitian=True)
     return Curvature(local.gradient, local.hessian - local.across @ inverse @ local.across.T)
+
+
+def measure_at(problem: Problem, x: FloatArray) -> Callable[[Objective], Measured]:
+    """The log-likelihood at the variables x of a problem, and the score by them."""
+    params, by_x = standard_at(problem, x), standard_by_x(problem, x)
+
+    def measure(objective: Objective) -> Measured:
+        standard = objective.standardized()
+        return float(standard.loglik(params)), lambda: standard.score(params) @ by_x
+
+    return measure
 
 
 def differences(

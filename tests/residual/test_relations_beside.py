@@ -19,7 +19,7 @@ from tests.residual.dense import Array, dense_value, frame
 RESIDUAL = Residual(ar1("visit"), per_stratum("kind"))
 
 
-FRAME = frame(seed=2, groups=60)
+FRAME = frame(seed=2, groups=40)
 LAG = np.abs(np.subtract.outer(FRAME["visit"].to_numpy(), FRAME["visit"].to_numpy()))
 TOGETHER = FRAME["id"].to_numpy()[:, None] == FRAME["id"].to_numpy()
 KIND = np.array(["pqr".index(kind) for kind in FRAME["kind"]])
