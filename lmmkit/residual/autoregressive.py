@@ -13,6 +13,7 @@ from lmmkit.residual.checks import (
     column_name,
     distances,
     gaps,
+    log_determinant,
 )
 from lmmkit.residual.contract import Coordinates, ResidualParameter, elementwise
 
@@ -149,4 +150,4 @@ def whiten_steps(
     np.multiply(step, columns[..., :-1], out=white[..., 1:])
     np.subtract(columns[..., 1:], white[..., 1:], out=white[..., 1:])
     white[..., 1:] /= np.sqrt(variance)
-    return white, float(np.log(variance).sum())
+    return white, log_determinant(variance)

@@ -8,6 +8,8 @@ from lmmkit.errors import ArgumentError, DataError
 from lmmkit.records import FloatArray
 from lmmkit.residual.contract import Coordinates
 
+_LEAST = 1e-12
+
 
 def column_name(value: Any, role: str) -> str | None:
     """``value`` if it can be the name of a column, or None."""
@@ -83,3 +85,13 @@ def distances(coordinates: FloatArray) -> FloatArray:
     if gaps.shape[-1] == 1:
         return np.abs(gaps[..., 0])
     return np.asarray(np.sqrt((gaps**2).sum(axis=-1)))
+
+
+def log_determinant(variances: FloatArray) -> float:
+    """The sum of ``log|R|`` from each row's variance given those before it.
+
+    NaN where one is so small that rounding would decide.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        total = float(np.log(variances).sum())
+    return total if variances.min(initial=1.0) > _LEAST else np.nan

@@ -5,7 +5,7 @@ from typing import Self
 import numpy as np
 
 from lmmkit.records import FloatArray, evolve, record
-from lmmkit.residual.checks import column_name
+from lmmkit.residual.checks import column_name, log_determinant
 from lmmkit.residual.contract import Coordinates, ResidualParameter, elementwise
 
 
@@ -51,7 +51,7 @@ class CompoundSymmetry:
         slope = np.zeros(n)
         slope[1:] = rho / divisor[1:]
         earlier = np.cumsum(columns, axis=-1) - columns
-        return (columns - slope * earlier) / np.sqrt(variance), float(g * np.log(variance).sum())
+        return (columns - slope * earlier) / np.sqrt(variance), g * log_determinant(variance)
 
 
 def compound_symmetry(*, group: str | None = None) -> CompoundSymmetry:

@@ -15,6 +15,7 @@ from lmmkit.optimize.step import Status
 from lmmkit.parameters.natural import NaturalParams
 from lmmkit.parameters.square_root import SquareRootParams
 from lmmkit.records import FloatArray, IntArray, evolve, float_array, record
+from lmmkit.residual.acceleration import accelerated
 from lmmkit.residual.expansion import expand
 from lmmkit.residual.held import restrict
 from lmmkit.residual.maximize import maximize_residual
@@ -122,7 +123,7 @@ def maximize_with_residual(
     """Maximize over all parameters.
 
     Where a variance depends on the fitted values, these are held at their last values, and taken
-    anew until they change no more.
+    anew, with acceleration, until they change no more.
 
     Parameters
     ----------
@@ -152,15 +153,20 @@ def maximize_with_residual(
     first = current.objective(starts[0])
     assert first is not None, "structures start at a positive definite matrix"
     values = fitted(first, inner(first, None))
+    seen: list[tuple[FloatArray, FloatArray]] = []
+    every = starts
     for _ in range(_ROUNDS):
         current = evolve(current, model=model.with_fitted(values))
+        if current.objective(starts[0]) is None:
+            starts = every
         starts, several = _with_peaks(current, inner, starts, several), ()
         current, objective, optimum = _search(current, inner, starts)
         updated = fitted(objective, optimum)
         change = float(np.abs(updated - values).max() / np.abs(values).max())
         if change < _AGREE:
             return current, objective, optimum
-        values, starts = updated, current.theta[None]
+        seen.append((values, updated))
+        values, starts = accelerated(seen), current.theta[None]
     certificate = evolve(optimum.certificate, status=Status.OUT_OF_ITERATIONS, converged=False)
     return current, objective, evolve(optimum, certificate=certificate)
 

@@ -23,6 +23,7 @@ from lmmkit.residual.profile import (
 _LONGEST = 2.0
 _FARTHEST = 30.0
 _FAR = 10.0
+_LOST = 20.0
 _FLAT_FAR = 0.1
 _ARMIJO = 1e-4
 _DISTANCE = 1e-4
@@ -33,6 +34,8 @@ _LEVEL = 1e-4
 _WITHIN_REACH = 10.0
 _CLIMBS = 3
 _GAIN = 1e-8
+_SHORT = 1e-2
+_ROUNDING = 1e-13
 
 
 @record
@@ -48,6 +51,36 @@ class ResidualOptimum:
     theta: FloatArray = computed_array()
 
 
+@record
+class _Ground:
+    """A place, and the derivatives of the profile there."""
+
+    place: Place
+    local: Curvature
+
+    @property
+    def loglik(self) -> float:
+        return self.place.optimum.loglik
+
+
+@record
+class _Profile:
+    """The profile to climb."""
+
+    at: ObjectiveAt
+    inner: Inner
+    exact: Exact | None
+
+    def locate(self, theta: FloatArray, warm: Optimum | None) -> Place | None:
+        return locate(self.at, self.inner, theta, warm)
+
+    def ground(self, place: Place) -> _Ground | None:
+        """None at the edge of the places, where derivatives are not finite."""
+        local = differentiate(self.at, place, self.exact)
+        finite = np.isfinite(local.gradient).all() and np.isfinite(local.hessian).all()
+        return _Ground(place, local) if finite else None
+
+
 def maximize_residual(
     at: ObjectiveAt,
     inner: Inner,
@@ -60,50 +93,54 @@ def maximize_residual(
 
     ``exact`` is that of :func:`~lmmkit.residual.profile.differentiate`.
     """
-    tried = [place for theta in starts if (place := locate(at, inner, theta, None)) is not None]
-    if not tried:
+    profile = _Profile(at, inner, exact)
+    tried = [place for theta in starts if (place := profile.locate(theta, None)) is not None]
+    tried.sort(key=lambda place: -place.optimum.loglik)
+    hopeful = [
+        ground
+        for place in tried[:_CLIMBS]
+        if place.optimum.loglik >= tried[0].optimum.loglik - _WITHIN_REACH
+        and (ground := profile.ground(place)) is not None
+    ]
+    if not hopeful:
         raise DataError(
             "the residual structure has no positive definite correlation matrix where its "
             "parameters start: check its coordinates"
         )
-    tried.sort(key=lambda place: -place.optimum.loglik)
-    enough = tried[0].optimum.loglik - _WITHIN_REACH
-    hopeful = [place for place in tried[:_CLIMBS] if place.optimum.loglik >= enough]
-    found = [_climb(at, inner, place, exact, max_iterations) for place in hopeful]
+    found = [_climb(profile, ground, max_iterations) for ground in hopeful]
     return max(found, key=lambda one: one.optimum.loglik)
 
 
-def _climb(
-    at: ObjectiveAt, inner: Inner, place: Place, exact: Exact | None, max_iterations: int
-) -> ResidualOptimum:
+def _climb(profile: _Profile, here: _Ground, max_iterations: int) -> ResidualOptimum:
     """Newton's method from one start."""
     reports: list[Report] = []
     gained = np.inf
     for _ in range(max_iterations):
-        local = differentiate(at, place, exact)
-        ascent, distance = _newton_step(place.theta, local)
-        report = Report(Status.RUNNING, "residual newton", place.optimum.loglik, distance)
-        level = float(np.abs(local.gradient).max(initial=0.0)) < _LEVEL
+        ascent, distance = _newton_step(here)
+        report = Report(Status.RUNNING, "residual newton", here.loglik, distance)
+        level = float(np.abs(here.local.gradient).max(initial=0.0)) < _LEVEL
         if distance < _DISTANCE or (level and gained < _GAIN * (1.0 + abs(report.loglik))):
-            found = _leave_saddle(at, inner, place, local)
+            found = _leave_saddle(profile, here)
             if found is None:
-                reports.append(evolve(report, status=Status.CONVERGED))
+                here = _polished(profile, here, ascent)
+                reports.append(evolve(report, loglik=here.loglik, status=Status.CONVERGED))
                 break
         else:
-            found = _search(at, inner, place, ascent, float(local.gradient @ ascent))
+            found = _search(profile, here, ascent)
         if found is None:
             close = distance < _CLOSE or level
             reports.append(evolve(report, status=Status.CONVERGED if close else Status.STALLED))
             break
-        gained = found[0].optimum.loglik - report.loglik
-        place, length = found
-        reports.append(evolve(report, loglik=place.optimum.loglik, step_length=length))
+        gained = found[0].loglik - report.loglik
+        here, length = found
+        reports.append(evolve(report, loglik=here.loglik, step_length=length))
     else:
         reports.append(evolve(reports[-1], status=Status.OUT_OF_ITERATIONS))
-        local = differentiate(at, place, exact)
-    certificate = _certificate(place, local, reports[-1])
+    place, local = here.place, here.local
+    certificate = _certificate(here, reports[-1])
     optimum = evolve(place.optimum, certificate=certificate, reports=tuple(reports))
-    return ResidualOptimum(place.objective, optimum, boundary(place.theta, local), place.theta)
+    ends = boundary(place.theta, local, stalled=reports[-1].status is Status.STALLED)
+    return ResidualOptimum(place.objective, optimum, ends, place.theta)
 
 
 def _outward(theta: FloatArray, local: Curvature) -> NDArray[np.bool_]:
@@ -111,20 +148,26 @@ def _outward(theta: FloatArray, local: Curvature) -> NDArray[np.bool_]:
     return np.asarray((np.abs(theta) >= _FARTHEST) & (local.gradient * theta >= 0.0))
 
 
-def boundary(theta: FloatArray, local: Curvature) -> tuple[int, ...]:
-    """The elements of theta towards whose end the log-likelihood rises or is flat."""
+def boundary(theta: FloatArray, local: Curvature, *, stalled: bool = False) -> tuple[int, ...]:
+    """The elements of theta towards whose end the log-likelihood rises or is flat.
+
+    So it does where a search has ``stalled`` far out; very far out, gradients are rounding.
+    """
     # so near a singular R, rounding alone bends the profile
     least = np.where(np.abs(theta) > _FAR, _FLAT_FAR, FLAT)
     curvature = np.abs(np.diagonal(local.hessian))
     flat = (np.abs(local.gradient) < _LEVEL) & (curvature < least)
-    return tuple(np.flatnonzero(flat | _outward(theta, local)).tolist())
+    outward = (local.gradient * theta > 0.0) | (np.abs(theta) > _LOST)
+    rising = stalled & (np.abs(theta) > _FAR) & outward
+    return tuple(np.flatnonzero(flat | rising | _outward(theta, local)).tolist())
 
 
-def _newton_step(theta: FloatArray, local: Curvature) -> tuple[FloatArray, float]:
+def _newton_step(here: _Ground) -> tuple[FloatArray, float]:
     """An ascent direction, and the distance to the maximum in standard errors.
 
     An element of theta that is as far out as it may be, and would go on, stays.
     """
+    theta, local = here.place.theta, here.local
     free = ~_outward(theta, local)
     values, vectors = np.linalg.eigh(-local.hessian[np.ix_(free, free)])
     size = np.maximum(np.abs(values), _NO_CURVATURE)
@@ -135,45 +178,55 @@ def _newton_step(theta: FloatArray, local: Curvature) -> tuple[FloatArray, float
     return ascent * min(1.0, _LONGEST / max(longest, 1e-300)), float(np.sqrt(along**2 @ (1 / size)))
 
 
-def _search(
-    at: ObjectiveAt, inner: Inner, place: Place, ascent: FloatArray, slope: float
-) -> tuple[Place, float] | None:
+def _search(profile: _Profile, here: _Ground, ascent: FloatArray) -> tuple[_Ground, float] | None:
     """The first of the halved steps that gains enough."""
-    length = 1.0
+    place, length, slope = here.place, 1.0, float(here.local.gradient @ ascent)
     for _ in range(_HALVINGS):
         theta = np.clip(place.theta + length * ascent, -_FARTHEST, _FARTHEST)
-        found = locate(at, inner, theta, place.optimum)
-        gain = -np.inf if found is None else found.optimum.loglik - place.optimum.loglik
+        found = profile.locate(theta, place.optimum)
+        gain = -np.inf if found is None else found.optimum.loglik - here.loglik
         if found is not None and gain >= _ARMIJO * length * slope:
-            return found, length
+            ground = profile.ground(found)
+            if ground is not None:
+                return ground, length
         length *= 0.5
     return None
 
 
-def _leave_saddle(
-    at: ObjectiveAt, inner: Inner, place: Place, local: Curvature
-) -> tuple[Place, float] | None:
+def _polished(profile: _Profile, here: _Ground, ascent: FloatArray) -> _Ground:
+    """The whole of a last, short step, if rounding does not tell against it."""
+    theta = np.clip(here.place.theta + ascent, -_FARTHEST, _FARTHEST)
+    found = profile.locate(theta, here.place.optimum)
+    worst = here.loglik - _ROUNDING * (1.0 + abs(here.loglik))
+    short = float(np.abs(ascent).max(initial=0.0)) < _SHORT
+    taken = short and found is not None and found.optimum.loglik >= worst
+    return evolve(here, place=found) if taken else here
+
+
+def _leave_saddle(profile: _Profile, here: _Ground) -> tuple[_Ground, float] | None:
     """A step along the direction of most upward curvature, if there is one and it gains."""
-    values, vectors = np.linalg.eigh(-local.hessian)
+    values, vectors = np.linalg.eigh(-here.local.hessian)
     if not len(values) or values[0] > -FLAT:
         return None
     trials = [(sign * length, length) for length in (1.0, 0.3, 0.1) for sign in (1.0, -1.0)]
     for step, length in trials:
-        found = locate(at, inner, place.theta + step * vectors[:, 0], place.optimum)
-        if found is not None and found.optimum.loglik > place.optimum.loglik + _GAIN:
-            return found, length
+        found = profile.locate(here.place.theta + step * vectors[:, 0], here.place.optimum)
+        if found is not None and found.optimum.loglik > here.loglik + _GAIN:
+            ground = profile.ground(found)
+            if ground is not None:
+                return ground, length
     return None
 
 
-def _certificate(place: Place, local: Curvature, last: Report) -> Certificate:
-    inner = place.optimum.certificate
+def _certificate(here: _Ground, last: Report) -> Certificate:
+    local, inner = here.local, here.place.optimum.certificate
     up, flat, down = count_signs(np.linalg.eigvalsh(-local.hessian), FLAT)
     status = last.status
     if status is Status.CONVERGED:
         # no step along these directions gains: beside a bound of Psi the profile may bend so
         flat, down = flat + down, 0
         status = inner.status
-    rising = _outward(place.theta, local) & (np.abs(local.gradient) > _LEVEL)
+    rising = _outward(here.place.theta, local) & (np.abs(local.gradient) > _LEVEL)
     if status is Status.CONVERGED and rising.any():
         status = Status.STALLED
     return Certificate(

@@ -207,11 +207,13 @@ class ResidualModel:
 
     def _of_sums(self, theta: FloatArray) -> Moments | None:
         total, log_weights = np.zeros((self.design.X.shape[1] + 1,) * 2), 0.0
-        for sums in self.sums:
+        log_roots = [self.log_root_of(theta, sums) for sums in self.sums]
+        if np.ptp(np.concatenate([each.ravel() for each in log_roots])) > _WIDEST:
+            return None
+        for sums, log_root in zip(self.sums, log_roots, strict=True):
             factor = sums.factor(self.residual.correlation, self.split(theta)[0])
             if factor is None:
                 return None
-            log_root = self.log_root_of(theta, sums)
             root = np.linalg.inv(factor) * np.exp(log_root)[:, None, :]
             total += sums.cross_products(transposed(root) @ root)
             log_det = np.log(np.diagonal(factor, axis1=-2, axis2=-1)).sum(axis=-1)

@@ -12,6 +12,7 @@ import numpy as np
 
 from lmmkit.linalg import triangle, vech
 from lmmkit.records import FloatArray, float_array, float_arrays, record
+from lmmkit.residual.checks import log_determinant
 from lmmkit.residual.contract import Correlation
 from lmmkit.residual.layout import CorrelatedBlock, find_patterns
 
@@ -61,9 +62,11 @@ class PatternSums:
         if n == 1 or correlation is None:
             return np.ones((patterns, 1, 1))
         try:
-            return np.linalg.cholesky(correlation.correlation(theta, self.coordinates))
+            factor = np.linalg.cholesky(correlation.correlation(theta, self.coordinates))
         except np.linalg.LinAlgError:
             return None
+        known = np.isfinite(log_determinant(np.diagonal(factor, axis1=-2, axis2=-1) ** 2))
+        return factor if known else None
 
     def cross_products(self, weights: FloatArray) -> FloatArray:
         """``sum_st weights_st [X y]_s'[X y]_t`` of symmetric weights (..., P, n, n).

@@ -11,7 +11,7 @@ from lmmkit.residual.visits import ByVisit, Visits, by_visit, check_together
 
 @record
 class Unstructured:
-    """Any correlation matrix: ``M = L L'``, rows of L ``(theta, 1)`` made unit."""
+    """Any correlation matrix: ``M = L L'``, rows of L ``(sinh(theta), 1)`` made unit."""
 
     name = "unstructured"
 
@@ -58,13 +58,16 @@ class Unstructured:
         bend = 3.0 * along * np.outer(own, own) - np.outer(pulled, own) - np.outer(own, pulled)
         bend -= np.diag(along)
         same = row[:, None] == row
-        return np.asarray(matrix + np.where(same, bend / length[row] ** 2, 0.0))
+        slope = np.cosh(theta) / length[row]
+        matrix += np.where(same, slope[:, None] * bend * slope, 0.0)
+        # sinh'' = sinh, and moves have its slope in them
+        return matrix + np.diag((pull[row] * moves).sum(axis=1) * np.tanh(theta))
 
 
 def _unit_rows(theta: FloatArray, v: int) -> tuple[FloatArray, FloatArray]:
     """L (v, v), and the lengths (v,) that its rows had."""
     factor = np.eye(v)
-    factor[np.tril_indices(v, -1)] = theta
+    factor[np.tril_indices(v, -1)] = np.sinh(theta)
     length = np.sqrt((factor**2).sum(axis=1))
     return factor / length[:, None], length
 
@@ -74,7 +77,7 @@ def _moves(theta: FloatArray, v: int) -> tuple[FloatArray, FloatArray, FloatArra
     factor, length = _unit_rows(theta, v)
     row, column = np.tril_indices(v, -1)
     moves = np.eye(v)[column] - factor[row] * factor[row, column][:, None]
-    return factor, moves / length[row][:, None], length
+    return factor, moves * (np.cosh(theta) / length[row])[:, None], length
 
 
 @record

@@ -6,6 +6,7 @@ import numpy as np
 
 from lmmkit.errors import DataError, UnsupportedModelError
 from lmmkit.records import FloatArray, IntArray, record
+from lmmkit.residual.checks import log_determinant
 from lmmkit.residual.contract import ClosedForm, Correlation
 from lmmkit.residual.layout import CorrelatedBlock, Patterns, find_patterns
 
@@ -81,7 +82,7 @@ class Whitener:
         try:
             for group, factor in self._factors(theta, block):
                 white[:, group] = stacked[:, group] @ np.linalg.inv(factor).T
-                log_det += 2.0 * len(group) * float(np.log(np.diagonal(factor)).sum())
+                log_det += len(group) * log_determinant(np.diagonal(factor) ** 2)
         except np.linalg.LinAlgError:
             return white, np.nan
         return white, log_det

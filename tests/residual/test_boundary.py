@@ -11,7 +11,18 @@ from lmmkit.datasets import load
 from lmmkit.errors import DataError
 from lmmkit.fit import fit
 from lmmkit.inference import residual_parameters, summary
-from lmmkit.residual import Residual, ar1, arma, car1, exponential
+from lmmkit.residual import (
+    Residual,
+    ar1,
+    arma,
+    car1,
+    compound_symmetry,
+    exponential,
+    per_stratum,
+    power,
+    toeplitz,
+    unstructured,
+)
 from lmmkit.residual.maximize import boundary
 from lmmkit.residual.profile import Curvature
 from tests.residual.dense import frame
@@ -92,3 +103,74 @@ def test_rounding_near_a_singular_correlation_does_not_hide_the_boundary() -> No
     """As of a Toeplitz matrix whose last partial autocorrelation goes to -1."""
     local = Curvature(np.array([1e-5, -6e-6, 2e-6]), np.diag([-38.0, -4e-3, -4e-3]))
     assert boundary(np.array([0.6, -13.0, 2.0]), local) == (1,)
+
+
+def test_correlations_very_near_one_are_reached() -> None:
+    """A mean for each visit: the estimate is the sample covariance."""
+    generator = np.random.default_rng(5)
+    y = generator.standard_normal((50, 1)) + 3e-4 * generator.standard_normal((50, 3))
+    data = pl.DataFrame(
+        {"id": np.repeat(np.arange(50), 3), "visit": np.tile(["a", "b", "c"], 50), "y": y.ravel()}
+    )
+    structure = Residual(unstructured("visit", group="id"), per_stratum("visit"))
+    found = fit("y ~ visit", data, residual=structure)
+    assert found.certificate.converged
+    assert not found.certificate.boundary
+    assert found.residual is not None
+    expected = np.asarray(np.corrcoef(y.T))[np.tril_indices(3, -1)]
+    assert 1.0 - found.residual.estimates[:3] == pytest.approx(1.0 - expected, rel=1e-5)
+    assert float(found.natural.sigma2) == pytest.approx(np.var(y[:, 0], ddof=1), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "structure",
+    [
+        compound_symmetry(group="id"),
+        ar1("visit", group="id"),
+        toeplitz("visit", group="id"),
+        unstructured("visit", group="id"),
+    ],
+)
+@pytest.mark.parametrize("formula", ["y ~ 1", "y ~ x"])
+def test_a_response_that_is_constant_in_groups_has_its_correlation_at_the_end(
+    structure: Any, formula: str
+) -> None:
+    generator = np.random.default_rng(6)
+    data = pl.DataFrame(
+        {
+            "id": np.repeat(np.arange(40), 4),
+            "visit": np.tile(np.arange(4), 40),
+            "x": generator.standard_normal(160),
+            "y": np.repeat(generator.standard_normal(40), 4),
+        }
+    )
+    found = fit(formula, data, residual=Residual(structure))
+    assert not found.certificate.converged
+    assert found.residual is not None
+    assert set(found.certificate.boundary) & set(found.residual.names)
+
+
+@pytest.mark.parametrize("formula", ["y ~ s * x", "y ~ s * x + (1 | id)", "y ~ s * x + (x | id)"])
+@pytest.mark.parametrize("correlation", [None, ar1("visit", group="id")])
+@pytest.mark.parametrize("others", [(), (power("w"),)])
+@pytest.mark.parametrize("weights", [None, "w"])
+def test_a_stratum_that_its_effects_reproduce_is_named(
+    formula: str, correlation: Any, others: tuple[Any, ...], weights: str | None
+) -> None:
+    """By maximum likelihood its standard deviation goes to 0, the log-likelihood to infinity."""
+    generator = np.random.default_rng(0)
+    data = pl.DataFrame(
+        {
+            "id": np.repeat(np.arange(10), 4),
+            "visit": np.tile(np.arange(4), 10),
+            "s": ["a"] * 38 + ["b"] * 2,
+            "x": generator.standard_normal(40),
+            "w": generator.uniform(0.5, 2.0, 40),
+            "y": generator.standard_normal(40),
+        }
+    )
+    structure = Residual(correlation, (per_stratum("s"), *others))
+    found = fit(formula, data, residual=structure, reml=False, weights=weights)
+    assert not found.certificate.converged
+    assert "sd ratio s[b]" in found.certificate.boundary
+    assert "sd ratio s[b]" in str(found.certificate)
