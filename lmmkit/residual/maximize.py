@@ -22,7 +22,7 @@ from lmmkit.residual.profile import (
 
 _LONGEST = 2.0
 _FARTHEST = 30.0
-_FAR = 10.0
+_FAR = 8.0
 _LOST = 20.0
 _FLAT_FAR = 0.1
 _ARMIJO = 1e-4
