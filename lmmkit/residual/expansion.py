@@ -58,7 +58,7 @@ def expand(
     k = len(theta)
     by_theta, gradient, hessian = np.zeros((k, *F.shape)), np.zeros(k), np.zeros((k, k))
     for sums in model.sums:
-        patterns, n = sums.log_scale.shape
+        patterns, n = sums.shape
         step = max(1, _AT_A_TIME // (max(k, 1) * n * n))
         for start in range(0, patterns, step):
             some = sums.some(slice(start, min(start + step, patterns)))
@@ -93,7 +93,7 @@ def _of_sums(
     assert L is not None, "derivatives are taken where there is a likelihood"
     n = L.shape[-1]
     inverse = np.linalg.inv(L)
-    A = inverse * np.exp(model.log_root_of(theta, sums))[:, None, :]
+    A = inverse * np.exp(-model.log_deviation_of(theta, sums))[:, None, :]
     half = 0.5 * sums.count[:, None, None] * np.eye(n)
     M = A @ sums.contracted(F) @ transposed(A) + half
     deviations = _deviation_slopes(model, sums, theta)
@@ -129,7 +129,7 @@ def _of_sums(
 
 def _deviation_slopes(model: ResidualModel, sums: PatternSums, theta: FloatArray) -> FloatArray:
     """Derivatives (v, P, n) of the log standard deviations by theta of the variance functions."""
-    shape = sums.log_scale.shape
+    shape = sums.shape
     each = [
         first_differences(functools.partial(_log_deviation, part, seen), own).reshape(-1, *shape)
         for part, own, seen in model.variance_parts(theta, sums.covariates)

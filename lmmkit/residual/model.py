@@ -206,18 +206,19 @@ class ResidualModel:
         return evolve(cross_products(group(design), self.basis), log_weights=log_weights)
 
     def _of_sums(self, theta: FloatArray) -> Moments | None:
-        total, log_weights = np.zeros((self.design.X.shape[1] + 1,) * 2), 0.0
-        log_roots = [self.log_root_of(theta, sums) for sums in self.sums]
-        if np.ptp(np.concatenate([each.ravel() for each in log_roots])) > _WIDEST:
+        total = np.zeros((self.design.X.shape[1] + 1,) * 2)
+        log_weights = 2.0 * float(self.log_scale.sum())
+        deviations = [self.log_deviation_of(theta, sums) for sums in self.sums]
+        if np.ptp(np.concatenate([each.ravel() for each in deviations])) > _WIDEST:
             return None
-        for sums, log_root in zip(self.sums, log_roots, strict=True):
+        for sums, deviation in zip(self.sums, deviations, strict=True):
             factor = sums.factor(self.residual.correlation, self.split(theta)[0])
             if factor is None:
                 return None
-            root = np.linalg.inv(factor) * np.exp(log_root)[:, None, :]
+            root = np.linalg.inv(factor) * np.exp(-deviation)[:, None, :]
             total += sums.cross_products(transposed(root) @ root)
             log_det = np.log(np.diagonal(factor, axis1=-2, axis2=-1)).sum(axis=-1)
-            log_weights += 2.0 * float(sums.count @ (log_root.sum(axis=1) - log_det))
+            log_weights -= 2.0 * float(sums.count @ (deviation.sum(axis=1) + log_det))
         return evolve(
             empty_moments((), self.basis),
             n_obs=self.design.n_obs,
@@ -227,10 +228,10 @@ class ResidualModel:
             yy=total[-1, -1],
         )
 
-    def log_root_of(self, theta: FloatArray, sums: PatternSums) -> FloatArray:
-        """Logarithm (P, n) of ``sqrt(weight) / g`` of the rows of patterns."""
-        each = np.broadcast_to(self._log_deviation(theta, sums.covariates), sums.log_scale.size)
-        return np.asarray(sums.log_scale - each.reshape(sums.log_scale.shape))
+    def log_deviation_of(self, theta: FloatArray, sums: PatternSums) -> FloatArray:
+        """Logarithm (P, n) of g of the rows of patterns."""
+        each = self._log_deviation(theta, sums.covariates)
+        return np.broadcast_to(each, math.prod(sums.shape)).reshape(sums.shape)
 
     def with_fitted(self, fitted: FloatArray) -> "ResidualModel":
         """The model whose variances are taken at these fitted values of the design's rows."""
@@ -281,8 +282,7 @@ def residual_model(design: Design, residual: Residual) -> ResidualModel:
         sums = pattern_sums(
             blocks,
             tuple(covariates),
-            log_scale,
-            columns,
+            np.exp(log_scale)[:, None] * columns,
             parameters=sum(len(part.parameters) for part in parts(learned_residual)),
             closed=correlation is None or isinstance(correlation, ClosedForm),
         )

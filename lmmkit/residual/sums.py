@@ -1,7 +1,8 @@
 """Groups that look alike, summed once: an evaluation then costs patterns, not rows.
 
 Without random effects the likelihood needs only ``C = [X y]'V^-1[X y]``. The groups i of one
-pattern, equal in coordinates, covariates and weights, have the same V, so that
+pattern, equal in coordinates and covariates, have the same V but for the weights, by whose roots
+their rows are multiplied, so that
 
     C = sum_i [X y]_i' V^-1 [X y]_i = sum_st (V^-1)_st sum_i [X y]_is [X y]_it',
 
@@ -32,8 +33,6 @@ class PatternSums:
     coordinates : ndarray (P, n, d)
     covariates : tuple of ndarray (P n, d)
         What each variance function sees.
-    log_scale : ndarray (P, n)
-        Half the logarithm of the weights.
     products : ndarray (P, n (n + 1) / 2, (p + 1) (p + 2) / 2)
         Sums over groups of ``[X y]_s [X y]_t'`` and, where s > t, its transpose.
     """
@@ -41,24 +40,28 @@ class PatternSums:
     count: FloatArray = float_array(1)
     coordinates: FloatArray = float_array(3)
     covariates: tuple[FloatArray, ...] = float_arrays(2)
-    log_scale: FloatArray = float_array(2)
     products: FloatArray = float_array(3)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Numbers P of patterns and n of rows."""
+        patterns, n, _ = self.coordinates.shape
+        return patterns, n
 
     def some(self, patterns: slice) -> "PatternSums":
         """The sums of some of the patterns."""
-        n = self.log_scale.shape[1]
+        n = self.shape[1]
         rows = slice(patterns.start * n, patterns.stop * n)
         return PatternSums(
             count=self.count[patterns],
             coordinates=self.coordinates[patterns],
             covariates=tuple(part[rows] for part in self.covariates),
-            log_scale=self.log_scale[patterns],
             products=self.products[patterns],
         )
 
     def factor(self, correlation: Correlation | None, theta: FloatArray) -> FloatArray | None:
         """L (P, n, n) of each pattern's ``R = L L'``; None where R is not positive definite."""
-        patterns, n = self.log_scale.shape
+        patterns, n = self.shape
         if n == 1 or correlation is None:
             return np.ones((patterns, 1, 1))
         try:
@@ -80,7 +83,7 @@ class PatternSums:
 
     def contracted(self, matrix: FloatArray) -> FloatArray:
         """The weights (P, n, n) of V^-1 in ``tr(matrix C)``, for a symmetric matrix (p + 1,)*2."""
-        n, (rows, columns) = self.log_scale.shape[1], triangle(len(matrix))
+        n, (rows, columns) = self.shape[1], triangle(len(matrix))
         packed = self.products @ (vech(matrix) * np.where(rows == columns, 1.0, 2.0))
         return _symmetric(packed * np.where(np.equal(*triangle(n)), 1.0, 0.5), n)
 
@@ -88,13 +91,12 @@ class PatternSums:
 def pattern_sums(
     blocks: tuple[CorrelatedBlock, ...],
     covariates: tuple[FloatArray, ...],
-    log_scale: FloatArray,
     columns: FloatArray,
     *,
     parameters: int,
     closed: bool,
 ) -> tuple[PatternSums, ...]:
-    """The sums of ``columns`` (N, p + 1), one record a block; none where they save nothing.
+    """The sums of weighted ``columns`` (N, p + 1), one record a block; none if they save nothing.
 
     An iteration over k ``parameters`` needs about 1 + k + k^2 evaluations by rows, which
     ``closed`` forms need not factor; and the work of 1 + 2 k evaluations by sums.
@@ -106,8 +108,7 @@ def pattern_sums(
     for block in blocks:
         g, n, _ = block.coordinates.shape
         seen = [part[block.rows].reshape(g, n, -1) for part in covariates]
-        scale = log_scale[block.rows].reshape(g, n)
-        patterns = find_patterns(np.concatenate([block.coordinates, *seen, scale[..., None]], 2))
+        patterns = find_patterns(np.concatenate([block.coordinates, *seen], 2))
         count = np.bincount(patterns.pattern)
         cost += len(count) * n * n * (0.25 * width * width + n)
         size += len(count) * n * n * width * width // 4
@@ -121,7 +122,6 @@ def pattern_sums(
                 count=count.astype(np.float64),
                 coordinates=block.coordinates[patterns.first],
                 covariates=tuple(part[patterns.first].reshape(-1, part.shape[2]) for part in seen),
-                log_scale=scale[patterns.first],
                 products=np.array(
                     [_products(stacked[e - c : e], n) for c, e in zip(count, ends, strict=True)]
                 ),

@@ -1,7 +1,6 @@
 """Exact derivatives by theta from sums over patterns, against those of dense matrices."""
 
 import functools
-import math
 
 import numpy as np
 import polars as pl
@@ -33,11 +32,12 @@ ONE = frame(groups=5)
 
 
 def _copies() -> pl.DataFrame:
-    """Groups with others of the same coordinates, covariates and weights."""
+    """Groups with others of the same coordinates and covariates."""
     generator = np.random.default_rng(5)
     return pl.concat(
         ONE.with_columns(
             id=pl.col("id") + f"-{i}",
+            w=pl.Series(generator.uniform(0.5, 2.0, size=ONE.height)),
             z=pl.Series(generator.normal(size=ONE.height)),
             y=pl.Series(generator.normal(2.0, 1.0, size=ONE.height)),
         )
@@ -69,10 +69,11 @@ def _dense(
     values = np.split(model.values(theta), [len(model.split(theta)[0])])
 
     def deviation(row: Row) -> float:
-        return pair[1].plain(values[1], row) / math.sqrt(row["w"])
+        return pair[1].plain(values[1], row)
 
     one = residual_covariance(ONE, functools.partial(pair[0].plain, values[0]), deviation)
-    V = SIGMA2 * np.kron(np.eye(COPIES), one)
+    root = np.sqrt(FRAME["w"].to_numpy())
+    V = SIGMA2 * np.kron(np.eye(COPIES), one) / np.outer(root, root)
     r = FRAME["y"].to_numpy() - X @ BETA
     total = np.linalg.slogdet(V)[1] + r @ np.linalg.solve(V, r)
     if restricted:
