@@ -8,8 +8,9 @@ import polars as pl
 from lmmkit.errors import ArgumentError
 from lmmkit.fit import Fit
 from lmmkit.inference.checks import check_fit
+from lmmkit.inference.covariance_nesting import reference_among_covariances
 from lmmkit.inference.criteria import count_parameters
-from lmmkit.inference.mixture import reference_distribution
+from lmmkit.inference.mixture import Mixture, reference_distribution
 from lmmkit.inference.nesting import extra_effects, spans
 from lmmkit.inference.structure_nesting import check_structures
 from lmmkit.records import FloatArray
@@ -25,8 +26,12 @@ def likelihood_ratio_test(*fits: Fit) -> pl.DataFrame:
     numbers of parameters. Where the larger model has one random effect more, its variance lies on
     the boundary under the smaller one, and the reference is the even mixture of chi-square on
     ``df - 1`` and on ``df`` degrees of freedom. With several more random effects the plain
-    chi-square is reported: its p-value is too large (conservative). That one residual structure is
-    a case of another, as independent rows are of any, is taken on trust.
+    chi-square is reported: its p-value is too large (conservative).
+
+    Where residuals have a structure, the covariance of some rows at the smaller model's estimates,
+    and at another place of its parameters, has to be one that the larger model can have. The
+    mixture is for one parameter at its bound there, such as phi of a continuous-time autoregression
+    at 0; a correlation that may be negative has a plain chi-square.
 
     Parameters
     ----------
@@ -68,12 +73,7 @@ def _compare(small: Fit, large: Fit) -> dict[str, object]:
         raise ArgumentError(f"{pair}: one was fitted by REML and one by ML; refit one of them")
     _check_data(small, large, pair)
     _check_fixed(small, large, pair)
-    extra = extra_effects(small, large, pair)
-    check_structures(small, large, pair)
-    if small.residual is not None and large.residual is None:
-        raise ArgumentError(
-            f"{pair} are not nested: the first has a residual structure, which the second lacks"
-        )
+    reference = _reference(small, large, df, pair)
     low, high = small.loglik, large.loglik + _reml_shift(large, small)
     statistic = 2.0 * (high - low)
     if statistic < -_WORSE * (1.0 + abs(low)):
@@ -83,7 +83,6 @@ def _compare(small: Fit, large: Fit) -> dict[str, object]:
         )
     if statistic < _NOTHING * (1.0 + abs(low)):
         statistic = 0.0
-    reference = reference_distribution(small, large, df, extra)
     return {
         "smaller": model_label(small),
         "larger": model_label(large),
@@ -95,6 +94,15 @@ def _compare(small: Fit, large: Fit) -> dict[str, object]:
         "p_value": reference.tail(statistic),
         "converged": small.certificate.converged and large.certificate.converged,
     }
+
+
+def _reference(small: Fit, large: Fit, df: int, pair: str) -> Mixture:
+    """The reference distribution; raises where covariances are not nested."""
+    if small.residual is not None or large.residual is not None:
+        return reference_among_covariances(small, large, df, pair)
+    extra = extra_effects(small, large, pair)
+    check_structures(small, large, pair)
+    return reference_distribution(small, large, df, extra)
 
 
 def model_label(fit: Fit) -> str:

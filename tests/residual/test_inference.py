@@ -166,7 +166,7 @@ def test_likelihood_ratio_counts_the_structure() -> None:
     assert table["df"].item() == 3
     assert table["statistic"].item() == pytest.approx(2.0 * (FIT.loglik - plain.loglik))
     larger = fit("y ~ x + (1 + x | id)", DATA)
-    with pytest.raises(ArgumentError, match="residual structure"):
+    with pytest.raises(ArgumentError, match="among the covariances of the rows"):
         likelihood_ratio_test(fit(FORMULA, DATA, residual=Residual(ar1("visit"))), larger)
 
 
