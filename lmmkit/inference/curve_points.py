@@ -75,7 +75,7 @@ def terrain(fit: Fit, wanted: tuple[Target, ...]) -> Terrain:
     zeros = [(every[index], 0.0) for index in variances]
     if space is None:
         start = estimates(fit)
-        logliks = [refit(fit, target, value, start)[1] for target, value in zeros]
+        logliks = [refit(fit, target, value, start, start)[1] for target, value in zeros]
     else:
         held = lanes(fit, space, zeros)
         logliks = _highest(fit, space, held, held.x).loglik.tolist()
@@ -154,7 +154,11 @@ def _maxima(
         held = lanes(ground.fit, ground.space, pairs)
         more = None if others is None else np.stack(others)
         return _highest(ground.fit, ground.space, held, np.stack(starts), more)
-    each = [refit(ground.fit, *pair, x) for pair, x in zip(pairs, starts, strict=True)]
+    before = [side.points[-1].x for side in sides]
+    each = [
+        refit(ground.fit, *pair, *ends)
+        for pair, ends in zip(pairs, zip(starts, others or before, strict=True), strict=True)
+    ]
     x, loglik, distance = zip(*each, strict=True)
     reached = np.array(distance) <= _FAR
     return LaneMaxima(

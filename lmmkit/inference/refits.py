@@ -18,7 +18,7 @@ from lmmkit.residual.fitted import FittedResidual
 from lmmkit.residual.joint import hold_one, joint_problem
 
 _INSIDE = 1e-6
-_STARTS = 4
+_STARTS = 2
 _AWAY = 0.3
 _NUDGE = 0.01
 
@@ -37,23 +37,36 @@ def estimates(fit: Fit) -> FloatArray:
 
 
 def refit(
-    fit: Fit, target: Target, value: float, start: FloatArray
+    fit: Fit, target: Target, value: float, start: FloatArray, before: FloatArray
 ) -> tuple[FloatArray, float, float]:
     """Coordinates, log-likelihood and distance to the maximum at ``value`` of ``target``.
 
-    The log-likelihood is minus infinity where there is no such covariance.
+    From ``start``; where nothing is found from there, from ``before``, the point before, and from
+    around that: a parameter that is at a bound has no slope there. The log-likelihood is minus
+    infinity where there is no such covariance.
     """
     generator = np.random.default_rng(0)
-    x, loglik, distance = start, -np.inf, 0.0
-    for _ in range(_STARTS):
+    around = [before + _AWAY * generator.normal(size=len(start)) for _ in range(_STARTS)]
+    for x in (start, before, *around):
+        if target.kind == "sigma":
+            x = _with_sigma(fit, x, _held(target, value))
         try:
-            x, loglik, distance = _climb(fit, target, _held(target, value), x)
+            return _climb(fit, target, _held(target, value), x)
         except ParameterError:
-            # a parameter that is at a bound has no slope there
-            x = start + _AWAY * generator.normal(size=len(start))
             continue
-        break
-    return x, loglik, distance
+    return start, -np.inf, 0.0
+
+
+def _with_sigma(fit: Fit, x: FloatArray, sigma: float) -> FloatArray:
+    """The variables with another sigma, and the same Psi: theta is relative to sigma."""
+    problem, moved = make_problem(fit.objective, ()), x.copy()
+    last = len(problem.free) - 1
+    moved[last] = np.log(sigma)
+    for part in problem.parts:
+        if part.term is not None:
+            psi = np.exp(2.0 * (x[last] - moved[last])) * part.term.covariance(x[part.x])
+            moved[part.x] = part.term.nearest(psi, x[part.x])
+    return moved
 
 
 def _climb(

@@ -10,10 +10,12 @@ from lmmkit.parameters.packing import triangle_size
 def natural_unit(fit: Fit, target: Target) -> float:
     """A length for ``target`` that says how far is far, in its own units.
 
-    Of a standard deviation, that which contributes to the response about as much as the residual
-    does.
+    Of a standard deviation, that which contributes to the response about as much as there would be
+    residual without random effects.
     """
-    sigma = float(np.sqrt(fit.natural.sigma2))
+    none = np.zeros((sum(fit.objective.sizes),) * 2)
+    rss = float(fit.objective.locate(none, None, np.ones(())).point.rss)
+    sigma = float(np.sqrt(rss / fit.objective.degrees_of_freedom))
     if target.kind in ("fixed", "sigma"):
         return sigma
     if target.kind == "cor":

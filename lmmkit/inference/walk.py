@@ -74,9 +74,10 @@ def _start(ground: Terrain, target: Target, sign: int, jump: float) -> _Walker:
     unit, step = natural_unit(fit, target), jump * target.std_error
     if not np.isfinite(step) or step == 0.0:
         step = 0.1 * unit
+    far = step
     if target.kind != "fixed":
-        step = min(step, max(abs(target.estimate), unit))
-    return _Walker(side, step, _FAR_OUT * step, target.estimate == side.bound)
+        step, far = min(step, max(abs(target.estimate), unit)), max(step, unit)
+    return _Walker(side, step, _FAR_OUT * far, target.estimate == side.bound)
 
 
 def _next_value(walker: _Walker) -> float:

@@ -20,7 +20,7 @@ from lmmkit.structures.contract import (
     quantities,
     structure_name,
 )
-from lmmkit.structures.numeric import numeric_derivatives
+from lmmkit.structures.numeric import numeric_second
 
 _FLAT = 1e-3
 _ZERO = 1e-4
@@ -104,12 +104,28 @@ class StructuredTerm:
         power = np.array([x.kind.power for x in self.quantities], dtype=np.float64)
         slope = self.natural_jacobian(theta, sigma)
         matrix = np.zeros((n + 1, n + 1))
-        matrix[:n, :n] = numeric_derivatives(
-            lambda t: np.array(weights @ (scale * natural(self.structure, t, self.q))), theta
-        )[1]
+        some = self._moving(weights)
+
+        def weighed(part: FloatArray) -> FloatArray:
+            moved = theta.copy()
+            moved[some] = part
+            return np.array(weights @ (scale * natural(self.structure, moved, self.q)))
+
+        matrix[np.ix_(some, some)] = numeric_second(weighed, theta[some])
         matrix[:n, n] = matrix[n, :n] = (weights * power) @ slope[:, :n]
         matrix[n, n] = (weights * power) @ slope[:, n]
         return matrix
+
+    def _moving(self, weights: FloatArray) -> NDArray[np.intp]:
+        """The elements of theta that natural parameters with weights depend on.
+
+        By trial at a place that has nothing to do with the data.
+        """
+        place = np.random.default_rng(0).normal(size=(self.n + 1, self.n))
+        moved = np.where(np.eye(self.n, dtype=bool), place[1:], place[0])
+        here = natural(self.structure, place[0], self.q)[weights != 0]
+        there = [natural(self.structure, t, self.q)[weights != 0] for t in moved]
+        return np.flatnonzero([(t != here).any() for t in there])
 
     def psi_jacobian(self, theta: FloatArray, sigma2: float) -> FloatArray:
         """Derivative (d, n + 1) of packed ``sigma2 D`` by theta and log sigma."""

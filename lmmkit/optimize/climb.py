@@ -20,8 +20,9 @@ from lmmkit.optimize.step import Report, Status
 from lmmkit.records import FloatArray, float_array, record
 
 _TOLERANCE = 1e-9
-_NEAR = 1e-5
+_NEAR = 1e-4
 _SLOW = 0.3
+_NO_GAIN = 1e-9
 _FEASIBLE = 1e-13
 _ROUNDING = 1e-14
 _IDLE = 10
@@ -45,8 +46,8 @@ class Ground(Protocol):
     def derivatives(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
         """The gradient and the Hessian of the log-likelihood at x."""
 
-    def equalities(self, x: FloatArray) -> list[Equality]:
-        """The equalities at x."""
+    def equalities(self, x: FloatArray, curved: bool = True) -> list[Equality]:
+        """The equalities at x; without their curvature where that is not wanted."""
 
 
 @record
@@ -108,7 +109,7 @@ def _restore(problem: Ground, x: FloatArray) -> FloatArray:
     """The nearby point that satisfies the constraints, by Gauss-Newton steps; sigma2 held stays."""
     moves = problem.free
     for _ in range(60):
-        found = problem.equalities(x)
+        found = problem.equalities(x, curved=False)
         h = np.array([e.residual for e in found])
         if np.abs(h).max(initial=0.0) <= _FEASIBLE * (1.0 + np.abs(x).max()):
             return x
@@ -146,14 +147,19 @@ def reduced(problem: Ground, x: FloatArray) -> Reduced:
 
 
 def _newton(problem: Ground, x: FloatArray) -> tuple[FloatArray, float, tuple[int, int, int]]:
-    """A step of ascent in the tangent space, its length in standard errors, the inertia."""
+    """A step of ascent in the tangent space, its length in standard errors, the inertia.
+
+    Along a valley that is flat no step is made: it would be long, and leave the valley.
+    """
     local = reduced(problem, x)
     values, vectors = np.linalg.eigh(-local.hessian)
-    floor = 1e-10 * np.abs(values).max(initial=0.0) + 1e-300
-    step = vectors @ ((vectors.T @ local.gradient) / np.maximum(np.abs(values), floor))
-    flat = 1e-7 * np.abs(values).max(initial=0.0)
-    inertia = count_signs(values, float(flat))
-    distance = float(np.sqrt(max(step @ local.gradient, 0.0)))
+    flat = 1e-7 * float(np.abs(values).max(initial=0.0))
+    along = vectors.T @ local.gradient
+    size = np.maximum(np.abs(values), 1e-7 * flat + 1e-300)
+    arrived = (np.abs(values) <= flat) & (along**2 <= _NO_GAIN * size)
+    step = vectors @ np.where(arrived, 0.0, along / size)
+    distance = float(np.sqrt(max(float(step @ local.gradient), 0.0)))
+    inertia = count_signs(values, flat)
     return local.tangent @ step, distance, inertia
 
 

@@ -85,10 +85,10 @@ class Problem:
         hessian = by_x.T @ self.objective.hessian(params) @ by_x
         return score @ by_x, hessian + standard_curvature(self, x, score)
 
-    def equalities(self, x: FloatArray) -> list["Equality"]:
-        """The constraints at x."""
-        values, by_x = reported_at(self, x), standard_by_x(self, x)
-        return [_equality(self, x, c, values, by_x) for c in self.constraints]
+    def equalities(self, x: FloatArray, curved: bool = True) -> list["Equality"]:
+        """The constraints at x; curvature is dear, and zero where it is not wanted."""
+        values = reported_at(self, x)
+        return [_equality(self, x, c, values, curved) for c in self.constraints]
 
 
 @record
@@ -205,10 +205,10 @@ def _equality(
     x: FloatArray,
     constraint: Equation,
     values: FloatArray,
-    by_x: FloatArray,
+    curved: bool,
 ) -> Equality:
     if isinstance(constraint, HoldCorrelation):
-        return _correlation(problem, x, constraint, values, by_x)
+        return _correlation(problem, x, constraint, values)
     row = relation_row(constraint, problem.n_reported)
     sigma = float(np.exp(x[-1]))
     standard = np.zeros(problem.n_standard)
@@ -222,9 +222,13 @@ def _equality(
         elif own.any():
             place = _with_sigma(part, x)
             gradient[place] += own @ part.term.natural_jacobian(x[part.x], sigma)
-            curvature[np.ix_(place, place)] += part.term.natural_curvature(x[part.x], sigma, own)
-    gradient = gradient + standard @ by_x
-    curvature = curvature + standard_curvature(problem, x, standard)
+            if curved:
+                bend = part.term.natural_curvature(x[part.x], sigma, own)
+                curvature[np.ix_(place, place)] += bend
+    if standard.any():
+        gradient = gradient + standard @ standard_by_x(problem, x)
+        if curved:
+            curvature = curvature + standard_curvature(problem, x, standard)
     return _scaled(gap(constraint, values), gradient, curvature)
 
 
@@ -233,7 +237,6 @@ def _correlation(
     x: FloatArray,
     constraint: HoldCorrelation,
     values: FloatArray,
-    by_x: FloatArray,
 ) -> Equality:
     """Of a term without a structure."""
     places = np.array(constraint.places)
@@ -244,6 +247,7 @@ def _correlation(
     across = part.across[places - part.reported.start]
     standard = np.zeros(problem.n_standard)
     standard[part.standard] = slope @ across
+    by_x = standard_by_x(problem, x)
     moved = across @ by_x[part.standard]
     curvature = standard_curvature(problem, x, standard) + moved.T @ bend @ moved
     return _scaled(residual, standard @ by_x, curvature)

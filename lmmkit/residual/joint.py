@@ -82,13 +82,13 @@ class JointProblem:
             raise ParameterError("the residual structure has no likelihood next to its parameters")
         return gradient, hessian
 
-    def equalities(self, x: FloatArray) -> list[Equality]:
+    def equalities(self, x: FloatArray, curved: bool = True) -> list[Equality]:
         """Those of the other parameters; theta's are kept by its free elements."""
         rest = x[: self.n_inside]
         k = len(x) - len(rest)
         return [
             Equality(e.residual, np.pad(e.gradient, (0, k)), np.pad(e.curvature, (0, k)))
-            for e in self.inside.equalities(rest)
+            for e in self.inside.equalities(rest, curved)
         ]
 
     def _inside(self, objective: Objective) -> Problem:

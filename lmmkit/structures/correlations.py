@@ -7,6 +7,7 @@ likelihood is smooth.
 import numpy as np
 
 from lmmkit.records import FloatArray, record
+from lmmkit.structures.autocorrelation import autocorrelation_derivatives
 from lmmkit.structures.contract import Derivatives, Kind
 
 
@@ -115,6 +116,14 @@ class Toeplitz:
     def correlation(self, theta: FloatArray, q: int) -> FloatArray:
         """Of the lags."""
         return np.asarray(np.append(1.0, self.natural(theta, q))[_lags(q)])
+
+    def derivatives(self, theta: FloatArray, q: int) -> Derivatives:
+        """Of the recursion."""
+        first, second = autocorrelation_derivatives(theta)
+        lags, n = _lags(q), len(theta)
+        one, two = np.zeros((n, q)), np.zeros((n, n, q))
+        one[:, 1:], two[:, :, 1:] = first.T, np.moveaxis(second, 0, -1)
+        return one[:, lags], two[:, :, lags]
 
     def names(self, effects: tuple[str, ...]) -> tuple[str, ...]:
         """``rho_`` and the lag."""

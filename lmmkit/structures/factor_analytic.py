@@ -1,5 +1,6 @@
 """A few common factors, with or without variances of the effects' own."""
 
+from functools import cache
 from typing import Any
 
 import attrs
@@ -18,6 +19,7 @@ def _rank(instance: Any, attribute: Any, value: Any) -> None:
         )
 
 
+@cache
 def _places(q: int, rank: int) -> tuple[Any, Any]:
     """Rows and columns of the loadings that are free: zero above the diagonal, row by row."""
     rows, columns = np.nonzero(np.tril(np.ones((q, min(rank, q)))))

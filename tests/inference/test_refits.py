@@ -80,3 +80,16 @@ def test_correlations_of_unstructured_terms_beside_structures() -> None:
     for column in ("estimate", "conf_low", "conf_high"):
         ours, theirs = (table[column].to_numpy() for table in tables)
         assert ours == pytest.approx(theirs, rel=1e-4)
+
+
+def test_sigma_is_profiled_to_zero_where_the_effects_of_a_row_stand_in_for_it() -> None:
+    """One row a group and effect: the diagonal of V is known, sigma is not."""
+    orthodont = datasets.load("Orthodont").with_columns(pl.col("age").cast(pl.String).alias("c"))
+    found = fit("distance ~ age * Sex + cs(0 + c | Subject)", orthodont, reml=False)
+    low = confidence_intervals(found, method="profile", which="sigma")["conf_low"].item()
+    assert low == 0.0
+    curve = profile(found, "sigma", n_points=2).filter(pl.col("value") > 0)
+    for value, loglik in curve.select("value", "loglik").head(2).rows():
+        held = {"sigma2": value**2}
+        known = fit("distance ~ age * Sex + cs(0 + c | Subject)", orthodont, reml=False, fixed=held)
+        assert loglik == pytest.approx(known.loglik, abs=1e-6)
