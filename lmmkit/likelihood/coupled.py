@@ -12,6 +12,7 @@ import numpy as np
 
 from lmmkit.likelihood.dense import product
 from lmmkit.likelihood.elimination import DenseStage, Elimination, own
+from lmmkit.likelihood.pairs import weighed
 from lmmkit.likelihood.sparse import (
     Sparse,
     block_diagonal,
@@ -133,20 +134,26 @@ def _carry(
     tangents: dict[int, Tangent],
 ) -> None:
     """Derivatives of what stage k leaves, in place of ``tangents``."""
-    C, m = coupling.C[k], len(coupling.W[k])
+    C, m, pairs = coupling.C[k], len(coupling.W[k]), None if k else done.system.pairs
     D = np.broadcast_to(own(done.D, done.system.nodes[k]), coupling.W[k].shape)
-    pairs = [(to, j) for to in C for j in C if j >= to]
+    places = [(to, j) for to in C for j in C if j >= to]
     onward = {to: _left(D, part) for to, part in C.items()}
     for e, S in tangents.items():
         within = {to: S[k, to] - _left(S[k, k], part) for to, part in onward.items()}
         after = {key: block for key, block in S.items() if k not in key}
-        for to, j in pairs:
+        for to, j in places:
             change = -(within[to].T @ onward[j]) - onward[to].T @ S[k, j]
             after[to, j] = _kept(done, to, j, after.get((to, j)), change)
         tangents[e] = after
+    if pairs is not None:
+        G, last = done.stages[k].onto(), done.system.last
+        for e, E in mine.items():
+            change = weighed(pairs, np.einsum("kim,kl,ljm->ijm", G, E, G))
+            tangents[e] = {(last, last): -change}
+        return
     for e, E in mine.items():
         moved = {to: _left(np.broadcast_to(E, (m, *E.shape)), part) for to, part in C.items()}
-        tangents[e] = {(to, j): _kept(done, to, j, None, -(C[to].T @ moved[j])) for to, j in pairs}
+        tangents[e] = {(to, j): _kept(done, to, j, None, -(C[to].T @ moved[j])) for to, j in places}
 
 
 def _kept(done: Elimination, to: int, j: int, before: Any, change: Sparse) -> Any:
@@ -172,7 +179,7 @@ def _dense_part(
     mine = [_directions(across, columns) for columns in node.columns]
     SK = product(S, K) if any(inverse is None for inverse in dense.inverses) else S[:0]
     changes = {e: tangent[last, last] for e, tangent in tangents.items()}
-    solved = {e: product(K, change) for e, change in changes.items()}
+    solved = _times_changes(K, changes, across, done, coupling)
     for e, ahead in solved.items():
         for f, other in solved.items():
             if f <= e:
@@ -185,6 +192,27 @@ def _dense_part(
         W = _columns_of_W(dense, k, K, SK)
         for j in range(k + 1):
             _block_part(total, _between(W, node, j, k), mine[j], mine[k])
+
+
+def _times_changes(
+    K: FloatArray,
+    changes: dict[int, FloatArray],
+    across: FloatArray,
+    done: Elimination,
+    coupling: Coupling,
+) -> dict[int, FloatArray]:
+    """``K S_E``; of the only stage before, ``S_E = -C'EC`` with a sparse C."""
+    if len(coupling.C) != 1 or not changes:
+        return {e: product(K, change) for e, change in changes.items()}
+    (C,) = coupling.C[0].values()
+    CK, back = C @ K, C.T.tocsr()
+    (columns,) = done.system.nodes[0].columns
+    q = len(columns)
+    solved = {}
+    for e, E in _directions(across, columns).items():
+        moved = (E @ CK.reshape(-1, q, CK.shape[1])).reshape(CK.shape)
+        solved[e] = np.ascontiguousarray(-(back @ moved).T)
+    return solved
 
 
 def _seen_by_factor(

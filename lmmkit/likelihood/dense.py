@@ -9,6 +9,8 @@ import numpy as np
 
 from lmmkit.records import FloatArray
 
+_ROWS_AT_A_TIME = 64
+
 
 def cholesky_lower(a: FloatArray) -> FloatArray | None:
     """L of ``a = L L'``, in place of a symmetric ``a``; None where it is not positive definite."""
@@ -22,10 +24,18 @@ def inverse_from(root: FloatArray) -> FloatArray:
     """``(L L')^-1``."""
     from scipy.linalg.lapack import dpotri
 
-    lower = np.asarray(dpotri(root, lower=1)[0])
-    full: FloatArray = (lower + lower.T).T
-    full[np.diag_indices_from(full)] *= 0.5
-    return np.ascontiguousarray(full)
+    return mirror(np.asarray(dpotri(root, lower=1)[0])).T
+
+
+def mirror(lower: FloatArray) -> FloatArray:
+    """A symmetric matrix of its lower triangle, in place, a few rows at a time."""
+    for start in range(0, len(lower), _ROWS_AT_A_TIME):
+        rows = slice(start, start + _ROWS_AT_A_TIME)
+        lower[:start, rows] = lower[rows, :start].T
+        corner = lower[rows, rows]
+        above = np.triu_indices(len(corner), 1)
+        corner[above] = corner.T[above]
+    return lower
 
 
 def solve_triangular(root: FloatArray, b: FloatArray) -> FloatArray:

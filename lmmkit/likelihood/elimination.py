@@ -17,6 +17,7 @@ import numpy as np
 
 from lmmkit.likelihood import grouped
 from lmmkit.likelihood.dense import cholesky_lower, solve_triangular
+from lmmkit.likelihood.pairs import Pairs, weighed
 from lmmkit.likelihood.sparse import Sparse, block_diagonal, by_effect, by_level, plus
 from lmmkit.likelihood.system import Node, System
 from lmmkit.likelihood.totals import Totals, better_as_totals, totals
@@ -51,6 +52,14 @@ class Stage:
         """``L^-1 F'`` of each level: (q, q, m)."""
         Y = solve_lower(self.done.root, np.swapaxes(self.patterns.factor, 0, 1))
         return Y[..., self.patterns.pattern]
+
+    def inverse(self) -> FloatArray:
+        """``L^-1`` of each level: (q, q, m)."""
+        return inverse_lower(self.done.root)[..., self.patterns.pattern]
+
+    def onto(self) -> FloatArray:
+        """``G = F L^-T L^-1`` of each level, with which ``Z'V^-1 Z_l = G U_l``: (q, q, m)."""
+        return np.asarray(np.einsum("kim,kjm->ijm", self.half(), self.inverse()))
 
 
 @record
@@ -135,7 +144,8 @@ def eliminate(system: System, D: FloatArray, *, kept: bool = False) -> Eliminati
     first = grouped.eliminate(system.first, own(D, system.nodes[0]))
     log_det, products = first.log_det, first.products
     across, outer = dict(system.across), dict(system.outer)
-    stages = [_couple(Stage(system.first, first, system.inside, {}), across, outer, new=False)]
+    start = Stage(system.first, first, system.inside, {})
+    stages = [_couple(start, across, outer, new=False, pairs=system.pairs)]
     for k in range(1, system.last):
         patterns, inside = _factored(k, across, outer, products)
         done = grouped.eliminate(patterns, own(D, system.nodes[k]))
@@ -171,14 +181,19 @@ def own(D: FloatArray, node: Node) -> FloatArray:
 
 
 def _couple(
-    stage: Stage, across: dict[tuple[int, int], Any], outer: dict[int, FloatArray], *, new: bool
+    stage: Stage,
+    across: dict[tuple[int, int], Any],
+    outer: dict[int, FloatArray],
+    *,
+    new: bool,
+    pairs: Pairs | None = None,
 ) -> Stage:
     """Take a stage out of the blocks of the later ones, in place of ``across`` and ``outer``."""
     if not stage.inside:
         return stage
     done = stage.done
-    inverse = inverse_lower(done.root)
-    root = block_diagonal(inverse[..., stage.patterns.pattern])
+    inverse = stage.inverse()
+    root = block_diagonal(inverse)
     solved = {to: root @ part for to, part in stage.inside.items()}
     within, after = by_effect(stage.patterns.inside), by_effect(done.inside)
     for to, part in solved.items():
@@ -186,7 +201,11 @@ def _couple(
         if new:
             outer[to] = outer[to] - stage.inside[to].T @ within
         for m, other in solved.items():
-            if m >= to:
+            if pairs is not None:
+                across[to, m] = across[to, m] + weighed(
+                    pairs, np.einsum("kim,kjm->ijm", inverse, inverse)
+                )
+            elif m >= to:
                 change = part.T @ other
                 if new:
                     change = change - stage.inside[to].T @ stage.inside[m]
@@ -228,7 +247,7 @@ def _dense(node: Node, D: FloatArray, S: FloatArray, outer: FloatArray) -> Dense
         for d, inverse in zip(blocks, inverses, strict=True)
     )
     stage = DenseStage(node, S, inverses, scales, S[:0], outer, 0.0)
-    total = stage.scaled(stage.scaled(S).T).copy()
+    total = stage.scaled(stage.scaled(S).T).copy(order="K")
     log_det = 0.0
     for k, (d, inverse) in enumerate(zip(blocks, inverses, strict=True)):
         m, each = node.n_levels[k], np.arange(node.n_levels[k])

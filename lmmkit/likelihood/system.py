@@ -6,6 +6,7 @@ import numpy as np
 
 from lmmkit.errors import ModelSizeError
 from lmmkit.likelihood.order import elimination_order
+from lmmkit.likelihood.pairs import Pairs, pairs_of, weighed
 from lmmkit.likelihood.sparse import (
     Sparse,
     block_diagonal,
@@ -69,6 +70,8 @@ class System:
         both are the last, else sparse.
     outer : dict
         For each later stage k, ``Z_k'[X y]``.
+    pairs : Pairs or None
+        Of ``inside``, where the first stage meets none but the dense one.
     """
 
     nodes: tuple[Node, ...]
@@ -76,6 +79,7 @@ class System:
     inside: dict[int, Sparse]
     across: dict[tuple[int, int], Any]
     outer: dict[int, FloatArray]
+    pairs: Pairs | None = None
 
     @property
     def last(self) -> int:
@@ -110,13 +114,19 @@ def system(moments: Moments) -> System:
     inverse = inverse_lower(first.factor)
     root = block_diagonal(inverse[..., first.pattern])
     inside = {to: root @ across.pop((0, to)) for to in later if (0, to) in across}
+    q, last = len(first.factor), len(nodes) - 1
+    pairs = pairs_of(inside[last], q) if list(inside) == [last] else None
     real = {}
     for k, part in inside.items():
         before = diagonal_of(across[k, k])
         outer[k] = outer[k] - part.T @ by_effect(first.inside)
-        for to in inside:
-            if to >= k:
-                across[k, to] = plus(across[k, to], -(part.T @ inside[to]))
+        if pairs is None:
+            for to in inside:
+                if to >= k:
+                    across[k, to] = plus(across[k, to], -(part.T @ inside[to]))
+        else:
+            identity = np.broadcast_to(np.eye(q)[..., None], (q, q, part.shape[0] // q))
+            across[k, k] = across[k, k] - weighed(pairs, identity)
         outside = diagonal_of(across[k, k]) > _INSIDE * before
         if not outside.all():
             real[k] = outside.astype(np.float64)
@@ -124,7 +134,7 @@ def system(moments: Moments) -> System:
         if k in real or to in real:
             across[k, to] = masked(across[k, to], real.get(k), real.get(to))
     outer |= {k: outer[k] * mask[:, None] for k, mask in real.items()}
-    return System(nodes, first, inside, across, outer)
+    return System(nodes, first, inside, across, outer, pairs)
 
 
 def _node(moments: Moments, factors: tuple[int, ...]) -> Node:

@@ -21,6 +21,7 @@ from lmmkit.likelihood.elimination import (
     own,
 )
 from lmmkit.likelihood.grouped import GroupTerms, group_terms
+from lmmkit.likelihood.pairs import Pairs, seen
 from lmmkit.likelihood.sparse import (
     Sparse,
     block_diagonal,
@@ -105,7 +106,7 @@ def all_terms(elimination: Elimination) -> Terms:
         D = own(elimination.D, node)
         C.append(_couplings(stage))
         W.append(np.moveaxis(local[k].W_each, -1, 0))
-        below.append(_taken_off(k, C[-1], inverse, D, stage))
+        below.append(_taken_off(k, C[-1], inverse, D, stage, None if k else system.pairs))
         projected = local[k].projected
         for to, part in C[-1].items():
             projected = projected - by_level(part @ modes[to], len(D))
@@ -133,9 +134,14 @@ def _taken_off(
     inverse: dict[tuple[int, int], Any],
     D: FloatArray,
     stage: Stage,
+    pairs: Pairs | None,
 ) -> FloatArray:
     """``C K C'`` of each level; K's blocks of stage k go into ``inverse``."""
     m, q = stage.patterns.inside.shape[-1], len(D)
+    if pairs is not None:
+        (last,), G = C, stage.onto()
+        between = seen(pairs, inverse[last, last])
+        return np.asarray(np.einsum("ikm,mkl,jlm->mij", G, between, G))
     below = np.zeros((m, q, q))
     for to, part in C.items():
         reached = sum(other @ block_of(inverse, j, to) for j, other in C.items())
@@ -170,7 +176,7 @@ def _dense_terms(
     node: Node = elimination.system.nodes[last]
     outer = dense.outer
     half = dense.scaled(inverse_from(dense.root), transposed=True)
-    K = inverse[last, last] = np.ascontiguousarray(dense.scaled(half.T, transposed=True))
+    K = inverse[last, last] = dense.scaled(half.T, transposed=True).T
     modes[last] = product(K, outer)
     projected = outer - product(dense.S, modes[last])
     found = []
