@@ -204,14 +204,12 @@ def _times_changes(
     """``K S_E``; of the only stage before, ``S_E = -C'EC`` with a sparse C."""
     if len(coupling.C) != 1 or not changes:
         return {e: product(K, change) for e, change in changes.items()}
-    (C,) = coupling.C[0].values()
-    CK, back = C @ K, C.T.tocsr()
-    (columns,) = done.system.nodes[0].columns
-    q = len(columns)
+    (C,), m = coupling.C[0].values(), len(coupling.W[0])
+    CK = C @ K
     solved = {}
-    for e, E in _directions(across, columns).items():
-        moved = (E @ CK.reshape(-1, q, CK.shape[1])).reshape(CK.shape)
-        solved[e] = np.ascontiguousarray(-(back @ moved).T)
+    for e, E in _directions(across, done.system.nodes[0].columns[0]).items():
+        left = _left(np.broadcast_to(-E, (m, *E.shape)), C).T.tocsr()
+        solved[e] = (left @ CK).T
     return solved
 
 

@@ -5,6 +5,7 @@ Eliminating level i of the first stage changes the cross-products of the later e
 products of its entries are written once, and an evaluation only weighs or sums them.
 """
 
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -44,20 +45,19 @@ def pairs_of(U: Sparse, q: int) -> Pairs | None:
     degree = np.diff(blocks.indptr).astype(np.int64)
     if len(rows) * int((degree * (degree + 1) // 2).sum()) > _MOST_ENTRIES:
         return None
-    place = np.arange(len(blocks.indices), dtype=np.int32)
+    place = np.arange(len(blocks.indices))
     count = place - np.repeat(blocks.indptr[:-1], degree) + 1
-    first = np.repeat(place, count)
-    ends = np.cumsum(count, dtype=np.int32)
-    second = np.arange(len(first), dtype=np.int32) - np.repeat(ends - place - 1, count)
+    ends = np.cumsum(count)
+    other = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - place - 1, count)
     n, m = U.shape[1], len(degree)
-    where = (blocks.indices * np.int32(n))[first] + blocks.indices[second]
+    where = np.repeat(blocks.indices * np.int32(n), count) + blocks.indices.take(other)
     starts = np.concatenate([[0], ends])[blocks.indptr].astype(np.int32)
     values = np.ascontiguousarray(blocks.data[..., 0].T)
     entries = []
     for j, k in zip(rows, columns, strict=True):
-        product = values[j][first] * values[k][second]
+        product = np.repeat(values[j], count) * values[k].take(other)
         if j != k:
-            product = 0.5 * (product + values[k][first] * values[j][second])
+            product = 0.5 * (product + np.repeat(values[k], count) * values[j].take(other))
         product[ends - 1] *= 0.5
         entries.append(csc_array((product, where, starts), shape=(n * n, m)))
     return Pairs(n, tuple(entries))
@@ -66,10 +66,11 @@ def pairs_of(U: Sparse, q: int) -> Pairs | None:
 def weighed(pairs: Pairs, M: FloatArray) -> FloatArray:
     """``sum U_i' M_i U_i`` of symmetric M (q, q, m): dense (n, n)."""
     rows, columns = triangle(len(M))
-    total = np.zeros(pairs.n**2)
-    for entries, j, k in zip(pairs.entries, rows, columns, strict=True):
-        total += entries @ (M[j, k] if j == k else 2.0 * M[j, k])
-    square = total.reshape(pairs.n, pairs.n)
+    parts = (
+        entries @ (M[j, k] if j == k else 2.0 * M[j, k])
+        for entries, j, k in zip(pairs.entries, rows, columns, strict=True)
+    )
+    square = reduce(np.add, parts).reshape(pairs.n, pairs.n)
     square[np.diag_indices(pairs.n)] *= 2.0
     return mirror(square)
 
