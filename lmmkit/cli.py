@@ -149,6 +149,7 @@ def _json(formula: str, result: Fit) -> str:
     content = {
         "formula": formula,
         "glance": row,
+        "n_groups": {term.group: len(term.levels) for term in result.design.terms},
         "fixed_effects": fixed_effects(result).to_dicts(),
         "variance_components": variance_components(result).to_dicts(),
         "certificate": result.certificate,

@@ -54,6 +54,7 @@ def test_crossed_factors(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "diameter ~ 1 + (1|plate) + (1|sample)", "Penicillin", "--json"]) == 0
     content = json.loads(capsys.readouterr().out)
     assert content["glance"]["loglik"] == pytest.approx(-165.430294495543, rel=1e-9)
+    assert content["n_groups"] == {"plate": 24, "sample": 6}
     variances = [row["estimate"] for row in content["variance_components"]]
     assert variances == pytest.approx([0.71690817, 3.73091758, 0.30241546], rel=1e-5)
 

@@ -40,7 +40,7 @@ class GroupBlock:
         Positions of the random terms on each grouping factor; by default all share one.
     labels : tuple of polars.Series
         What the codes mean, one series a random term; empty where not known.
-    loads : tuple of ndarray (g, n, r) or None
+    loads : tuple of ndarray (g, n, r) or (g, n, r, q) or None
         The weights of the memberships, one entry a random term, None for a term whose rows have
         one level each; empty when no term has loads. See :class:`~lmmkit.design.design.RandomTerm`.
     relations : tuple of LevelCovariance or None
@@ -59,7 +59,7 @@ class GroupBlock:
         )
     )
     labels: tuple[pl.Series, ...] = attrs.field(default=(), repr=False)
-    loads: tuple[FloatArray | None, ...] = optional_float_arrays(3, default=())
+    loads: tuple[FloatArray | None, ...] = optional_float_arrays(default=())
     relations: tuple[LevelCovariance | None, ...] = attrs.field(default=(), repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -70,7 +70,7 @@ class GroupBlock:
         require(len(self.Z) == len(self.levels), "GroupBlock: one Z and one levels a random term")
         require(len(self.loads) in (0, len(self.Z)), "GroupBlock: one entry of loads a random term")
         for levels, load in zip(self.levels, self.loads or (None,) * len(self.Z), strict=True):
-            expected = shape if load is None else load.shape
+            expected = shape if load is None else load.shape[:3]
             if levels.shape != expected:
                 raise ShapeError(f"GroupBlock.levels: expected {expected}, got {levels.shape}")
         parts = [*self.Z, *self.levels, self.rows]

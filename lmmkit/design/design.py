@@ -25,7 +25,8 @@ class RandomTerm:
     """The columns and level codes of one random term.
 
     Row n has the random part ``Z[n] @ b[codes[n]]``, or, where rows load on several levels
-    (multiple membership), ``sum_j loads[n, j] Z[n] @ b[codes[n, j]]``. The effects of a level are
+    (multiple membership), ``sum_j loads[n, j] Z[n] @ b[codes[n, j]]``, or, where the effects have
+    loads of their own, ``sum_j (loads[n, j] * Z[n]) @ b[codes[n, j]]``. The effects of a level are
     ``b[level] ~ N(0, Psi)``, independent between levels, or with a relation K between the levels
     ``b ~ N(0, K ⊗ Psi)``.
 
@@ -43,7 +44,7 @@ class RandomTerm:
         levels in its order, also those without rows.
     relation : LevelCovariance or None
         The covariance K between the levels, its levels equal to ``levels``.
-    loads : ndarray (N, r) or None
+    loads : ndarray (N, r) or (N, r, q) or None
         The weight of each membership of each row, of any sign. Zero pads rows with fewer than r
         memberships, the code is then that of another membership of the row. A row that names one
         level twice loads on it with the sum.
@@ -60,7 +61,7 @@ class RandomTerm:
         default=None,
         validator=attrs.validators.optional(attrs.validators.instance_of(LevelCovariance)),
     )
-    loads: FloatArray | None = optional_float_array(2, default=None)
+    loads: FloatArray | None = optional_float_array(default=None)
     structure: CovarianceStructure | None = None
 
     def __attrs_post_init__(self) -> None:
@@ -76,7 +77,9 @@ class RandomTerm:
             )
         else:
             require(
-                self.codes.shape == self.loads.shape and self.loads.shape[1] > 0,
+                self.codes.ndim == 2
+                and self.loads.shape in (self.codes.shape, (*self.codes.shape, q))
+                and self.loads.size > 0,
                 f"{where}: loads of shape {self.loads.shape}, codes of shape {self.codes.shape}; "
                 "expected (rows, memberships) twice",
             )

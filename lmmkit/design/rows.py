@@ -42,7 +42,7 @@ class DesignRows:
         Positions of the complete rows in the frame.
     offset : ndarray (n,) or None
     dropped : DroppedRows
-    loads : tuple of ndarray (n, r) or None
+    loads : tuple of ndarray (n, r) or (n, r, q) or None
         The weights of the memberships, one entry a random term, None for a term whose rows have
         one level each; empty when no term has loads.
     """
@@ -54,7 +54,7 @@ class DesignRows:
     rows: IntArray = int_array(1)
     offset: FloatArray | None = optional_float_array(1, default=None)
     dropped: DroppedRows = attrs.field(factory=DroppedRows)
-    loads: tuple[FloatArray | None, ...] = optional_float_arrays(2, default=())
+    loads: tuple[FloatArray | None, ...] = optional_float_arrays(default=())
 
 
 def design_rows(

@@ -45,6 +45,16 @@ def _random_part(bar: str, effects: Iterable[Term], groups: Iterable[Term]) -> O
     return OrderedSet((RandomPart(effects, groups, bar),))
 
 
+def _add(left: OrderedSet, right: OrderedSet) -> OrderedSet:
+    for term in right:
+        if isinstance(term, RandomPart) and term in left:
+            raise FormulaError(
+                f"the random term {term!r} stands twice, so that its two variances cannot be told "
+                "apart: only their sum is identified; write it once"
+            )
+    return OrderedSet((*left, *right))
+
+
 def _subtract(left: OrderedSet, right: OrderedSet) -> OrderedSet:
     for term in right:
         structured = any(placeholder(factor.expr) is not None for factor in term.factors)
@@ -74,10 +84,12 @@ def offset_argument(term: Term) -> str | None:
 class _Resolver(DefaultOperatorResolver):
     @property
     def operators(self) -> list[Operator]:
-        kept = [op for op in super().operators if op.symbol not in ("|", "-")]
+        replaced = {("|", 2), ("-", 1), ("-", 2), ("+", 2)}
+        kept = [op for op in super().operators if (op.symbol, op.arity) not in replaced]
         minus = {"symbol": "-", "precedence": 100}
         return [
             *kept,
+            Operator("+", arity=2, precedence=100, associativity="left", to_terms=_add),
             Operator(arity=2, associativity="left", to_terms=_subtract, **minus),
             Operator(arity=1, associativity="right", fixity="prefix", to_terms=_negate, **minus),
             *(_bar_operator(symbol) for symbol in ("|", "||")),

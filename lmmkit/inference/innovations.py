@@ -108,7 +108,7 @@ def _effects(
     terms, parts, indices = design.terms, [], []
     for f, loadings in enumerate(rows):
         m = max(len(terms[k].levels) for k in loadings.terms)
-        n, q = loadings.Z.shape
+        n, q = len(loadings.Z), loadings.Z.shape[-1]
         total = csr_array((n, m * q))
         for codes, Z in loadings.memberships():
             columns = codes[:, None] * q + np.arange(q)

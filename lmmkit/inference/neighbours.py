@@ -10,19 +10,41 @@ from lmmkit.design.groups import match_levels
 from lmmkit.design.rows import DesignRows
 from lmmkit.errors import ArgumentError, DataError
 from lmmkit.fit import Fit
-from lmmkit.inference.levels import mean, random_part
-from lmmkit.records import FloatArray, IntArray
+from lmmkit.inference.loadings import Loadings, less_neighbours
+from lmmkit.records import FloatArray, IntArray, float_array, record
 from lmmkit.residual.contract import Coordinates
 from lmmkit.residual.model import ResidualModel
 
 
-def neighbour_part(fit: Fit, frame: Any, rows: DesignRows, fitted: FloatArray) -> FloatArray:
-    """``Cov(e_new, e) Var(e)^-1 e_hat`` for the complete new rows, e_hat = ``y - X beta - Z b``.
+@record
+class Neighbours:
+    """New rows less what the correlated rows of the fit say of their residuals, ``K e``.
 
-    With the conditional modes it is the mean of the new residuals given all of the data. Zero for
-    rows whose group is not in the fit. ``fitted`` are the new rows' conditional means.
+    ``y_new - K (y - offset)`` has the mean ``X beta + z b`` and a residual that no row of the fit
+    tells anything of.
+
+    Attributes
+    ----------
+    known : ndarray (n,)
+        ``K (y - offset)``.
+    X : ndarray (n, p)
+    loadings : tuple of Loadings
+    variance : ndarray (n,)
+        Of the residual that is left, relative to sigma2.
     """
-    residual = fit.residual
+
+    known: FloatArray = float_array(1)
+    X: FloatArray = float_array(2)
+    loadings: tuple[Loadings, ...]
+    variance: FloatArray = float_array(1)
+
+
+def neighbours(fit: Fit, frame: Any, rows: DesignRows, fitted: FloatArray) -> Neighbours:
+    """What ``K = Cov(e_new, e) Var(e)^-1`` takes from the complete new rows.
+
+    Zero for rows whose group is not in the fit. ``fitted`` are the new rows' conditional means.
+    """
+    residual, design = fit.residual, fit.design
     if residual is None or residual.model.whitener is None:
         raise ArgumentError(
             "predict: kind 'correlated' is of a fit whose residuals are correlated, with "
@@ -40,19 +62,28 @@ def neighbour_part(fit: Fit, frame: Any, rows: DesignRows, fitted: FloatArray) -
     points = _values(table, seen)
     codes = _groups(table, seen)
     own = model.split(theta)[0]
-    deviation = np.exp(-model.log_root(theta))
-    e_hat = (fit.design.y - mean(fit, fit.design.X, fit.design.offset) - random_part(fit))[
-        model.order
-    ] / deviation
-    part = np.zeros(len(points))
+    mine, theirs = _deviations(table, model, theta, fitted), np.exp(-model.log_root(theta))
+    y = design.y if design.offset is None else design.y - design.offset
+    known, X, left = np.zeros(len(points)), np.array(rows.X), np.ones(len(points))
     ends = np.cumsum(seen.sizes)
-    for code in np.unique(codes[codes >= 0]):
-        old, new = slice(ends[code] - seen.sizes[code], ends[code]), np.flatnonzero(codes == code)
+    weights: list[tuple[IntArray, IntArray, FloatArray]] = []
+    for code in np.unique(codes[codes >= 0]).tolist():
+        old, new = (
+            slice(ends[code] - seen.sizes[code], ends[code]),
+            np.flatnonzero(codes == code).astype(np.int32),
+        )
         joint = np.concatenate([seen.values[old], points[new]])[None]
         R = correlation.correlation(own, joint)[0]
         n = R.shape[0] - len(new)
-        part[new] = R[n:, :n] @ np.linalg.solve(R[:n, :n], e_hat[old])
-    return part * _deviations(table, model, theta, fitted)
+        K = np.linalg.solve(R[:n, :n], R[:n, n:]).T
+        left[new] = np.maximum(1.0 - (K * R[n:, :n]).sum(axis=1), 0.0)
+        K = K * mine[new, None] / theirs[old]
+        of_fit = model.order[old]
+        known[new] = K @ y[of_fit]
+        X[new] -= K @ design.X[of_fit]
+        weights.append((new, of_fit, K))
+    loadings = less_neighbours(design, rows, weights) if design.terms else ()
+    return Neighbours(known, X, loadings, left * mine**2)
 
 
 def _values(table: pl.DataFrame, seen: Coordinates) -> FloatArray:
@@ -96,7 +127,7 @@ def _deviations(
 ) -> FloatArray:
     """Standard deviations of the new rows relative to sigma, of weight 1."""
     total = np.zeros(table.height)
-    own = model.split(theta)[1:]
+    own = model.split(theta)[model.residual.correlation is not None :]
     for part, mine, seen in zip(model.residual.variances, own, model.seen, strict=True):
         values = np.empty((table.height, len(part.columns)))
         for j, (name, levels) in enumerate(zip(part.columns, seen.levels, strict=True)):
@@ -109,3 +140,18 @@ def _deviations(
             )
         total += part.log_deviation(mine, values)
     return np.asarray(np.exp(total))
+
+
+def residual_variances(fit: Fit, frame: Any, rows: DesignRows, fitted: FloatArray) -> FloatArray:
+    """Of rows of the fit, or of new ones of weight 1, relative to sigma2."""
+    residual, weights = fit.residual, fit.design.weights
+    if frame is not None:
+        if residual is None:
+            return np.ones(len(rows.rows))
+        table = as_frame(frame).select(pl.all().gather(rows.rows))
+        return _deviations(table, residual.model, residual.theta, fitted) ** 2
+    if residual is None:
+        return np.ones(fit.design.n_obs) if weights is None else 1.0 / weights
+    variances = np.empty(fit.design.n_obs)
+    variances[residual.model.order] = np.exp(-2.0 * residual.model.log_root(residual.theta))
+    return variances

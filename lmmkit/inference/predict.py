@@ -11,7 +11,7 @@ from lmmkit.fit import Fit
 from lmmkit.inference.checks import check_fit, check_level, normal_quantile
 from lmmkit.inference.levels import Levels, levels_of, mean, modes_part, relative_covariance
 from lmmkit.inference.loadings import Loadings, fitted_rows, new_loadings, standard_rows
-from lmmkit.inference.neighbours import neighbour_part
+from lmmkit.inference.neighbours import neighbours, residual_variances
 from lmmkit.inference.uncertainty import explained, row_variances
 from lmmkit.records import FloatArray
 
@@ -24,6 +24,7 @@ def predict(
     new_levels: str = "population",
     offset: Any = None,
     std_error: bool = False,
+    observation: bool = False,
     level: float = 0.95,
 ) -> pl.DataFrame:
     """Predict ``offset + X beta + Z b``, or ``offset + X beta`` alone.
@@ -45,7 +46,13 @@ def predict(
         For new rows; by default the column that was the offset of the fit.
     std_error : bool
         Add ``std_error``, the root of ``Var(x'beta_hat + z'(b_hat - b))`` with the uncertainty of
-        beta and of b together, and ``conf_low``, ``conf_high``. Psi and sigma2 are taken as known.
+        beta and of b together, and ``conf_low``, ``conf_high``. Psi, sigma2 and the residual
+        structure are taken as known. With ``kind="correlated"`` it is that of the error of the new
+        observation itself.
+    observation : bool
+        Add the variance of a residual (of weight 1 in a new row), for the error of a new
+        observation instead of its mean. A new observation has a group: of kind ``population`` only
+        without random effects; with correlated residuals, of kind ``correlated``.
     level : float
         Confidence level of the interval.
 
@@ -67,11 +74,13 @@ def predict(
         raise ArgumentError(
             f"predict: expected kind 'conditional', 'population' or 'correlated', got {kind!r}"
         )
-    if kind == "correlated" and (frame is None or std_error):
+    if kind == "correlated" and frame is None:
         raise ArgumentError(
-            "predict: kind 'correlated' is for new rows, and without standard errors in this "
-            "version; the rows of the fit would be predicted as they were"
+            "predict: kind 'correlated' is for new rows; those of the fit would be predicted as "
+            "they were"
         )
+    if observation:
+        _check_observation(fit, kind)
     if new_levels not in ("population", "raise"):
         raise ArgumentError(
             f"predict: expected new_levels 'population' or 'raise', got {new_levels!r}"
@@ -79,30 +88,32 @@ def predict(
     check_level(level)
     if frame is None and offset is not None:
         raise ArgumentError("predict: offset= is for new rows; the rows of the fit have theirs")
-    basis = fit.objective.moments.basis
     conditional = kind != "population" and bool(fit.design.terms)
     if frame is None:
         rows = fitted_rows(fit.design)
     else:
         rows = design_rows(fit.design, frame, random=conditional, offset=offset)
-    estimate = mean(fit, rows.X, rows.offset)
-    deviation = None
+    levels, X = None, rows.X
+    loadings: tuple[Loadings, ...] = ()
+    noise: FloatArray = np.zeros(len(X))
+    estimate = mean(fit, X, rows.offset)
     if conditional:
         if new_levels == "raise":
             _check_levels(fit, rows)
         levels = levels_of(fit)
-        loadings = standard_rows(fit, new_loadings(fit.design, rows))
-        estimate = estimate + modes_part(levels, loadings)
-        if std_error:
-            deviation = _conditional_deviation(fit, levels, rows.X, loadings)
-    elif std_error:
-        C = fit.objective.locate(relative_covariance(fit)).point.C
-        variance = _quadratic(rows.X @ basis.x, C)
-        deviation = np.sqrt(float(fit.natural.sigma2) * variance)
+        loadings = new_loadings(fit.design, rows)
+        estimate = estimate + modes_part(levels, standard_rows(fit, loadings))
     if kind == "correlated":
-        estimate = estimate + neighbour_part(fit, frame, rows, estimate)
+        own = neighbours(fit, frame, rows, estimate)
+        X, loadings, noise = own.X, own.loadings, own.variance
+        estimate = mean(fit, X, rows.offset) + own.known
+        if levels is not None:
+            estimate = estimate + modes_part(levels, standard_rows(fit, loadings))
+    elif observation:
+        noise = residual_variances(fit, frame, rows, estimate)
     table = pl.DataFrame({"row": rows.rows, "estimate": estimate})
-    if deviation is not None:
+    if std_error:
+        deviation = _deviation(fit, levels, X, standard_rows(fit, loadings), noise)
         width = normal_quantile(level) * deviation
         table = table.with_columns(
             std_error=deviation, conf_low=estimate - width, conf_high=estimate + width
@@ -131,11 +142,34 @@ def _quadratic(a: FloatArray, C: FloatArray) -> FloatArray:
     return total
 
 
-def _conditional_deviation(
-    fit: Fit, levels: Levels, X: FloatArray, loadings: tuple[Loadings, ...]
+def _deviation(
+    fit: Fit,
+    levels: Levels | None,
+    X: FloatArray,
+    loadings: tuple[Loadings, ...],
+    noise: FloatArray,
 ) -> FloatArray:
+    """The root of ``sigma2 (g'P g + a'C^-1 a + noise)``, see :mod:`lmmkit.inference.levels`."""
     moments = fit.objective.moments
     x = X @ moments.basis.x
-    a = x - explained(levels, loadings, x.shape[1])
-    variance = _quadratic(a, levels.C) + row_variances(moments, levels, loadings)
-    return np.asarray(np.sqrt(float(fit.natural.sigma2) * variance))
+    if levels is None:
+        C = fit.objective.locate(relative_covariance(fit)).point.C
+        variance = _quadratic(x, C)
+    else:
+        a = x - explained(levels, loadings, x.shape[1])
+        variance = _quadratic(a, levels.C) + row_variances(moments, levels, loadings)
+    return np.asarray(np.sqrt(float(fit.natural.sigma2) * (variance + noise)))
+
+
+def _check_observation(fit: Fit, kind: str) -> None:
+    if fit.residual is not None and fit.residual.model.whitener is not None:
+        if kind != "correlated":
+            raise ArgumentError(
+                "predict: the error of a new observation beside correlated ones depends on them; "
+                "expected kind='correlated'"
+            )
+    elif kind == "population" and fit.design.terms:
+        raise ArgumentError(
+            "predict: a new observation belongs to some group; expected kind='conditional', where "
+            "a level that was not in the fit has random effects of variance Psi"
+        )

@@ -50,7 +50,7 @@ def factor_covariances(moments: Moments, terms: Terms, number: int) -> FloatArra
 
 def row_variances(moments: Moments, levels: Levels, rows: tuple[Loadings, ...]) -> FloatArray:
     """``g'P g`` of rows in standard coordinates; new levels have their prior variance."""
-    if len(rows) == 1 and levels.terms.coupling is None and rows[0].loads is None:
+    if len(rows) == 1 and levels.terms.coupling is None and rows[0].codes.ndim == 1:
         return _one_level_each(levels, rows[0])
     terms, n = levels.terms, len(rows[0].Z)
     system = terms.elimination.system
@@ -155,7 +155,7 @@ def _by_stage(moments: Moments, levels: Levels, rows: tuple[Loadings, ...], k: i
     parts = []
     for number in node.factors:
         factor, loadings = moments.factors[number], rows[number]
-        m, q = len(levels.factors[number].modes), loadings.Z.shape[1]
+        m, q = len(levels.factors[number].modes), loadings.Z.shape[-1]
         total = csr_array((len(loadings.Z), m * q))
         for codes, Z in loadings.memberships():
             total = total + _placed(levels.factors[number], codes, Z)

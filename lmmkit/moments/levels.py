@@ -1,6 +1,7 @@
 """Sums by level of each grouping factor, and by pair of levels that meet in a row."""
 
 from itertools import combinations_with_replacement
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +10,8 @@ from lmmkit.design.blocks import GroupBlock
 from lmmkit.moments.basis import Basis
 from lmmkit.moments.moments import FactorMoments, PairMoments
 from lmmkit.records import FloatArray, IntArray, adopt, record
+
+_Index: TypeAlias = NDArray[np.intp] | slice
 
 
 @record
@@ -21,9 +24,9 @@ class Incidence:
         Positions of the random terms on the factor.
     codes : ndarray (N, r)
     loads : ndarray (N, r) or None
-        None where r = 1 and every load is 1.
-    Z : ndarray (N, q)
-        The columns of all terms on the factor.
+        None where r = 1 and every load is 1, and where Z has the loads in it.
+    Z : ndarray (N, q) or (N, r, q)
+        The columns of all terms on the factor, those of each membership where they differ.
     """
 
     terms: tuple[int, ...]
@@ -35,6 +38,26 @@ class Incidence:
     def n_codes(self) -> int:
         """One more than the largest code."""
         return int(self.codes.max(initial=0)) + 1
+
+    @property
+    def single(self) -> bool:
+        """Whether each row loads on one level, with load 1."""
+        return self.loads is None and self.Z.ndim == 2
+
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        """Which memberships (N, r) there are."""
+        if self.Z.ndim == 3:
+            return np.asarray((self.Z != 0).any(axis=2))
+        return np.ones(self.codes.shape, dtype=bool) if self.loads is None else self.loads != 0
+
+    def columns(self, row: _Index, member: _Index) -> FloatArray:
+        """What rows load on the effects of one of their levels, (n, q)."""
+        if self.Z.ndim == 3:
+            return self.Z[row, member]
+        if self.loads is None:
+            return self.Z[row]
+        return self.Z[row] * self.loads[row, member][:, None]
 
 
 @record
@@ -67,33 +90,36 @@ def standard_rows(blocks: tuple[GroupBlock, ...], basis: Basis) -> StandardRows:
     outer = np.concatenate([X @ basis.x, y.T - X @ origin.T], axis=1) * root[:, None]
     factors = []
     for terms in blocks[0].factors:
-        columns = []
-        for k in terms:
-            Z = np.concatenate([block.Z[k].reshape(-1, block.Z[k].shape[2]) for block in blocks])
-            columns.append((Z @ basis.z[k]) * root[:, None])
         k = terms[0]
         codes = np.concatenate([_by_row(block.levels[k], block) for block in blocks])
+        codes = codes.reshape(len(codes), -1)
         loads = None
         if blocks[0].loads and blocks[0].loads[k] is not None:
             loads = np.concatenate([_by_row(block.loads[k], block) for block in blocks])
-        factors.append(Incidence(terms, codes, loads, np.concatenate(columns, axis=1)))
+        columns = []
+        for k in terms:
+            Z = np.concatenate([_by_row(block.Z[k], block) for block in blocks]) * root[:, None]
+            if loads is not None and loads.ndim == 3:
+                Z = loads * Z[:, None]
+            columns.append(Z @ basis.z[k])
+        Z = np.concatenate(columns, axis=-1)
+        factors.append(Incidence(terms, codes, loads if Z.ndim == 2 else None, Z))
     return StandardRows(log_weights, outer, tuple(factors))
 
 
 def _by_row(array: NDArray[np.generic] | None, block: GroupBlock) -> NDArray[np.generic]:
-    return np.reshape(np.asarray(array), (block.rows.size, -1))
+    each = np.asarray(array)
+    return each.reshape(block.rows.size, *each.shape[2:])
 
 
 def level_moments(rows: StandardRows, p: int, lead: tuple[int, ...]) -> tuple[FactorMoments, ...]:
     """The moments of each factor's levels; ``outer`` has p columns of X first."""
     found = []
     for factor in rows.factors:
-        q = factor.Z.shape[1]
-        keys, weights, of_row = _pairs_of_rows(factor, factor, np.equal)
-        zz = _products(factor.Z[of_row], factor.Z[of_row], weights)
+        q = factor.Z.shape[-1]
+        keys, zz = _pairs_of_rows(factor, factor, np.equal)
         levels, zz_sums = _sums_by(keys % factor.n_codes, zz)
-        keys, weights, of_row = _loads_of_rows(factor)
-        zo = _products(factor.Z[of_row], rows.outer[of_row], weights)
+        keys, zo = _members_of_rows(factor, rows.outer)
         zo_sums = _sums_by(keys, zo)[1].reshape(len(levels), q, rows.outer.shape[1])
         zy = np.moveaxis(zo_sums[..., p:], -1, 0)
         found.append(
@@ -113,54 +139,52 @@ def pair_moments(rows: StandardRows) -> tuple[PairMoments, ...]:
     found = []
     numbered = list(enumerate(rows.factors))
     for (first, a), (second, b) in combinations_with_replacement(numbered, 2):
-        if first == second and a.loads is None:
+        if first == second and a.single:
             continue
-        keys, weights, of_row = _pairs_of_rows(a, b, np.less if first == second else None)
-        pairs, sums = _sums_by(keys, _products(a.Z[of_row], b.Z[of_row], weights))
+        keys, zz = _pairs_of_rows(a, b, np.less if first == second else None)
+        pairs, sums = _sums_by(keys, zz)
         found.append(
             PairMoments(
                 first=first,
                 second=second,
                 rows=adopt((pairs // b.n_codes).astype(np.int32)),
                 columns=adopt((pairs % b.n_codes).astype(np.int32)),
-                zz=adopt(sums.reshape(len(pairs), a.Z.shape[1], b.Z.shape[1])),
+                zz=adopt(sums.reshape(len(pairs), a.Z.shape[-1], b.Z.shape[-1])),
             )
         )
     return tuple(pair for pair in found if len(pair.rows))
 
 
-def _products(a: FloatArray, b: FloatArray, weights: FloatArray | None) -> FloatArray:
-    """``a_n b_n'`` of each row n, flat, times its weight."""
-    values = (a[:, :, None] * b[:, None, :]).reshape(len(a), a.shape[1] * b.shape[1])
-    return values if weights is None else values * weights[:, None]
+_Keyed: TypeAlias = tuple[NDArray[np.int64], FloatArray]
 
 
-_Chosen = tuple[NDArray[np.int64], FloatArray | None, slice | NDArray[np.intp]]
+def _products(a: FloatArray, b: FloatArray) -> FloatArray:
+    """``a_n b_n'`` of each row n, flat."""
+    return (a[:, :, None] * b[:, None, :]).reshape(len(a), a.shape[1] * b.shape[1])
 
 
-def _loads_of_rows(a: Incidence) -> _Chosen:
-    """Level, load and row of everything that rows load on."""
-    if a.loads is None:
-        return a.codes[:, 0].astype(np.int64), None, slice(None)
-    kept = a.loads != 0
-    return a.codes[kept].astype(np.int64), a.loads[kept], np.nonzero(kept)[0]
+def _members_of_rows(a: Incidence, outer: FloatArray) -> _Keyed:
+    """Level and products with ``outer`` of everything that rows load on."""
+    if a.single:
+        return a.codes[:, 0].astype(np.int64), _products(a.Z, outer)
+    kept = a.present
+    row, member = np.nonzero(kept)
+    return a.codes[kept].astype(np.int64), _products(a.columns(row, member), outer[row])
 
 
-def _pairs_of_rows(a: Incidence, b: Incidence, only: np.ufunc | None) -> _Chosen:
-    """Key, product of loads and row of the pairs of levels that a row loads on.
+def _pairs_of_rows(a: Incidence, b: Incidence, only: np.ufunc | None) -> _Keyed:
+    """Key and products of the pairs of levels that a row loads on.
 
     ``only`` compares the two codes, where not every pair is wanted.
     """
-    if a.loads is None and b.loads is None:
-        return a.codes[:, 0] * np.int64(b.n_codes) + b.codes[:, 0], None, slice(None)
-    left = np.ones(a.codes.shape) if a.loads is None else a.loads
-    right = np.ones(b.codes.shape) if b.loads is None else b.loads
+    if a.single and b.single:
+        return a.codes[:, 0] * np.int64(b.n_codes) + b.codes[:, 0], _products(a.Z, b.Z)
     keys = a.codes[:, :, None] * np.int64(b.n_codes) + b.codes[:, None, :]
-    weights = left[:, :, None] * right[:, None, :]
-    kept = weights != 0
+    kept = a.present[:, :, None] & b.present[:, None, :]
     if only is not None:
         kept &= only(a.codes[:, :, None], b.codes[:, None, :])
-    return keys[kept], weights[kept], np.nonzero(kept)[0]
+    row, left, right = np.nonzero(kept)
+    return keys[kept], _products(a.columns(row, left), b.columns(row, right))
 
 
 def _sums_by(keys: NDArray[np.int64], values: FloatArray) -> tuple[NDArray[np.int64], FloatArray]:

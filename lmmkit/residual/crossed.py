@@ -1,7 +1,7 @@
 """Random terms whose levels change inside residual groups: crossed with them, or finer.
 
 A row made independent is a combination of the rows of its group, and so loads on the levels of all
-of these: ``(L^-1 z b)_i = sum_j (L^-1)_ij z_j b[code_j]``.
+of these: ``(L^-1 Z b)_i = sum_j (L^-1)_ij z_j' b[code_j]``.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ _MOST_LOADS = 50_000_000
 
 @record
 class CrossedTerm:
-    """One such term, of one effect a level.
+    """One such term.
 
     Attributes
     ----------
@@ -34,16 +34,24 @@ class CrossedTerm:
         self, term: RandomTerm, whitener: Whitener, theta: FloatArray, root: FloatArray
     ) -> RandomTerm:
         """The term of the rows ``L^-1 diag(root)``."""
-        loads = np.zeros(self.codes.shape)
-        scaled = root * term.Z[:, 0]
+        loads = np.zeros((*self.codes.shape, term.q))
+        scaled = (root[:, None] * term.Z)[:, None] * _each_load(term)
+        r = scaled.shape[1]
         for block in whitener.blocks:
             g, n, _ = block.coordinates.shape
-            each = np.zeros((n, g, n))
-            each[np.arange(n), :, np.arange(n)] = scaled[block.rows].reshape(g, n).T
-            white = whitener.whiten_block(theta, block, each)[0]
-            loads[block.rows, :n] = np.moveaxis(white, 0, -1).reshape(g * n, n)
-        Z = adopt(np.ones((len(loads), 1)))
+            unit = np.zeros((n, g, n))
+            unit[np.arange(n), :, np.arange(n)] = 1.0
+            inverse = np.moveaxis(whitener.whiten_block(theta, block, unit)[0], 0, -1)
+            own = scaled[block.rows].reshape(g, 1, n, r, term.q)
+            each = inverse[..., None, None] * own
+            loads[block.rows, : n * r] = each.reshape(g * n, n * r, term.q)
+        Z = adopt(np.ones((len(loads), term.q)))
         return evolve(term, Z=Z, codes=self.codes, loads=adopt(loads))
+
+
+def _each_load(term: RandomTerm) -> FloatArray:
+    """The loads (N, r, 1) of each membership."""
+    return np.ones((len(term.Z), 1, 1)) if term.loads is None else term.loads[:, :, None]
 
 
 def crossed_terms(
@@ -54,23 +62,14 @@ def crossed_terms(
     Raises
     ------
     UnsupportedModelError
-        For one of several effects, of several memberships, or beside another on its factor.
+        Where rows would load on too many levels.
     """
     inside = rows.codes[1:] == rows.codes[:-1]
-    found: list[CrossedTerm] = []
-    for k, term in enumerate(design.terms):
-        if whitener is None or not _changes(term, inside):
-            continue
-        same = sum(other.group == term.group for other in design.terms)
-        if term.q > 1 or term.loads is not None or same > 1:
-            raise UnsupportedModelError(
-                f"the residual groups ({rows.group or 'all rows are one'}) have rows of several "
-                f"levels of the random effects' factor {term.group!r}; this version fits that "
-                f"where there is one effect a level, such as (1 | {term.group}), or with residual "
-                f"groups inside its levels, such as group={term.group!r}"
-            )
-        found.append(CrossedTerm(k, _codes_by_group(term, whitener)))
-    return tuple(found)
+    return tuple(
+        CrossedTerm(k, _codes_by_group(term, whitener))
+        for k, term in enumerate(design.terms)
+        if whitener is not None and _changes(term, inside)
+    )
 
 
 def _changes(term: RandomTerm, inside: FloatArray) -> bool:
@@ -85,15 +84,18 @@ def _changes(term: RandomTerm, inside: FloatArray) -> bool:
 
 def _codes_by_group(term: RandomTerm, whitener: Whitener) -> IntArray:
     largest = max(block.coordinates.shape[1] for block in whitener.blocks)
-    if largest * len(term.codes) > _MOST_LOADS:
+    codes = term.codes.reshape(len(term.Z), -1)
+    n_loads = largest * codes.size * term.q
+    if n_loads > _MOST_LOADS:
         raise UnsupportedModelError(
             f"a residual group has {largest} rows, each of which would load on the levels of "
-            f"{term.group!r} of all the others, {largest * len(term.codes)} loads; name a finer "
-            "grouping factor with group="
+            f"{term.group!r} of all the others, {n_loads} loads; name a finer grouping factor "
+            "with group="
         )
-    codes = np.repeat(term.codes[:, None], largest, axis=1)
+    r = codes.shape[1]
+    by_group = np.repeat(codes[:, :1], largest * r, axis=1)
     for block in whitener.blocks:
         g, n, _ = block.coordinates.shape
-        own = term.codes[block.rows].reshape(g, 1, n)
-        codes[block.rows, :n] = np.broadcast_to(own, (g, n, n)).reshape(g * n, n)
-    return adopt(codes)
+        own = codes[block.rows].reshape(g, 1, n * r)
+        by_group[block.rows, : n * r] = np.broadcast_to(own, (g, n, n * r)).reshape(g * n, n * r)
+    return adopt(by_group)

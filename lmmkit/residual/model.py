@@ -257,7 +257,7 @@ def residual_model(design: Design, residual: Residual) -> ResidualModel:
     DataError, ColumnNotFoundError
         Where the coordinates do not fit the structure.
     UnsupportedModelError
-        Where a residual group has rows of several levels of a random term of several effects.
+        Where rows of large residual groups would load on too many levels of a random term.
     """
     residual = checked_residual(residual)
     n = design.n_obs

@@ -9,10 +9,11 @@ from typing import Self
 import numpy as np
 
 from lmmkit.errors import ArgumentError
-from lmmkit.records import FloatArray, evolve, record
+from lmmkit.records import FloatArray, IntArray, evolve, record
 from lmmkit.residual.checks import check_distinct, check_whole, column_name, distances, gaps
 from lmmkit.residual.contract import Coordinates, ResidualParameter
 from lmmkit.residual.visits import ByVisit, Visits, by_visit
+from lmmkit.structures.autocorrelation import autocorrelation_derivatives
 
 
 @record
@@ -92,8 +93,26 @@ class Toeplitz:
 
     def matrix(self, theta: FloatArray, v: int) -> FloatArray:
         by_lag = np.concatenate([[1.0], self.values(theta, v)])
-        visit = np.arange(v)
-        return np.asarray(by_lag[np.abs(visit[:, None] - visit)])
+        return np.asarray(by_lag[_lags(v)])
+
+    def slopes(self, theta: FloatArray, v: int) -> FloatArray:
+        angle = np.arcsin(np.tanh(0.5 * theta))
+        by_lag = np.zeros((len(theta), v))
+        by_lag[:, 1:] = autocorrelation_derivatives(angle)[0].T * (0.5 * np.cos(angle))[:, None]
+        return np.asarray(by_lag[:, _lags(v)])
+
+    def curvature(self, theta: FloatArray, weights: FloatArray) -> FloatArray:
+        by_lag = np.bincount(_lags(len(weights)).ravel(), weights.ravel())[1:]
+        angle = np.arcsin(np.tanh(0.5 * theta))
+        first, second = autocorrelation_derivatives(angle)
+        slope = 0.5 * np.cos(angle)
+        bend = np.diag(by_lag @ first * (-0.5 * np.sin(angle) * slope))
+        return np.asarray(np.tensordot(by_lag, second, 1) * np.outer(slope, slope) + bend)
+
+
+def _lags(v: int) -> IntArray:
+    visit = np.arange(v, dtype=np.int32)
+    return np.asarray(np.abs(visit[:, None] - visit))
 
 
 def arma(time: str | None = None, *, p: int = 0, q: int = 0, group: str | None = None) -> ARMA:

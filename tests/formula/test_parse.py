@@ -163,6 +163,8 @@ def test_the_same_text_gives_the_same_record() -> None:
         ("y ~ x(1 | g)", "needs an operator before"),
         ("y ~ x (1 | g)", "needs an operator before"),
         ("y ~ (1 | g) + (x | g)", "effect '1' of 'g' stands in two random terms"),
+        ("y ~ (1 | g) + (1 | g)", r"\(1 \| g\) stands twice.*write it once"),
+        ("y ~ (x | a:b) + z + (1 + x | a:b)", "stands twice"),
         ("y ~ x - offset(z)", "cannot be subtracted"),
         ("y ~ x:offset(z)", "cannot be part of an interaction"),
         ("y ~ (offset(z) | g)", "belongs outside the random term"),

@@ -17,7 +17,6 @@ from lmmkit.errors import (
     DataError,
     LmmkitError,
     ParameterError,
-    UnsupportedModelError,
 )
 from lmmkit.fit import fit, fit_design
 from lmmkit.residual import (
@@ -26,7 +25,6 @@ from lmmkit.residual import (
     arma,
     by_stratum,
     car1,
-    compound_symmetry,
     constant_plus_power,
     correlation_function,
     exponential,
@@ -139,11 +137,6 @@ CASES: dict[str, tuple[Callable[[], Any], type[LmmkitError], str]] = {
         of(Residual(by_stratum(ar1("visit", group="id"), "kind"))),
         DataError,
         "rows of several strata of 'kind'",
-    ),
-    "a residual group across levels": (
-        of(Residual(compound_symmetry(group="arm")), formula="y ~ x + (x | id)"),
-        UnsupportedModelError,
-        r"residual groups \(arm\) have rows of several levels .*'id'",
     ),
     "a date as coordinate": (
         of(

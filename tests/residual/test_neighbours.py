@@ -5,10 +5,10 @@ import polars as pl
 import pytest
 
 from lmmkit.errors import ArgumentError, DataError
-from lmmkit.fit import fit
+from lmmkit.fit import Fit, fit
 from lmmkit.inference import predict
 from lmmkit.residual import Residual, ar1, car1, exponential, per_stratum, unstructured
-from tests.residual.dense import frame, residual_covariance
+from tests.residual.dense import Array, frame, residual_covariance
 
 
 def _data() -> pl.DataFrame:
@@ -48,10 +48,111 @@ def test_the_mean_of_new_rows_given_all_of_the_data(random: bool) -> None:
     assert not np.allclose(own, predict(found, NEW)["estimate"].to_numpy())
 
 
+def _chain(found: Fit, every: pl.DataFrame) -> Array:
+    """Of the rows of the fit and of new ones: residuals of ``car1`` by ``per_stratum``."""
+    assert found.residual is not None
+    phi, *ratios = found.residual.estimates
+    return float(found.natural.sigma2) * residual_covariance(
+        every,
+        lambda a, b: phi ** abs(a["time"] - b["time"]),
+        lambda row: (1.0, *ratios)["pqr".index(row["kind"])],
+    )
+
+
+def _term(found: Fit, every: pl.DataFrame, k: int, Z: Array) -> Array:
+    codes = every[found.design.terms[k].group].to_numpy()
+    return np.where(codes[:, None] == codes, Z @ found.natural.psi[k] @ Z.T, 0.0)
+
+
+def _error(X: Array, V: Array, n: int) -> Array:
+    """Standard errors of the best linear unbiased predictions of the rows after n."""
+    inverse = np.linalg.inv(V[:n, :n])
+    a = X[n:] - V[n:, :n] @ inverse @ X[:n]
+    C = np.linalg.inv(X[:n].T @ inverse @ X[:n])
+    left = V[n:, n:] - V[n:, :n] @ inverse @ V[:n, n:] + a @ C @ a.T
+    return np.asarray(np.sqrt(np.diagonal(left)))
+
+
+@pytest.mark.parametrize("terms", ["", "(1 | id)", "(x | id)", "(1 | id) + (1 | label)"])
+def test_errors_of_new_rows_given_all_of_the_data(terms: str) -> None:
+    """Rows of known groups, of known groups with new levels of another factor, of new groups."""
+    structure = Residual(car1("time", group="id"), per_stratum("kind"))
+    formula = "y ~ x" + (f" + {terms}" if terms else "")
+    found = fit(formula, OLD, residual=structure)
+    new = pl.concat(
+        [
+            NEW,
+            NEW.head(3).with_columns(id=pl.lit("nobody")),
+            NEW.head(3).with_columns(label=pl.lit("z"), time=pl.col("time") + 0.1),
+        ]
+    )
+    every = pl.concat([OLD, new])
+    n, one = OLD.height, np.ones((every.height, 1))
+    X = np.column_stack([one, every["x"]])
+    V = _chain(found, every)
+    for k, term in enumerate(found.design.terms):
+        V = V + _term(found, every, k, X if term.q == 2 else one)
+    table = predict(found, new.drop("y"), kind="correlated", std_error=True)
+    fresh = np.array([i for i, name in enumerate(new["id"]) if name != "nobody"])
+    errors = _error(X, V, n)
+    assert table["std_error"].to_numpy()[fresh] == pytest.approx(errors[fresh], rel=1e-7)
+    unknown = np.setdiff1d(np.arange(new.height), fresh)
+    assert table["std_error"].to_numpy()[unknown] == pytest.approx(errors[unknown], rel=1e-7)
+    assert found.natural.beta is not None
+    r = np.linalg.solve(V[:n, :n], OLD["y"].to_numpy() - X[:n] @ found.natural.beta)
+    expected = X[n:] @ found.natural.beta + V[n:, :n] @ r
+    assert table["estimate"].to_numpy() == pytest.approx(expected, rel=1e-8)
+    width = (table["conf_high"] - table["conf_low"]).to_numpy()
+    assert width == pytest.approx(2.0 * 1.959963984540054 * errors, rel=1e-7)
+
+
+@pytest.mark.parametrize("terms", ["", "(1 | id)", "(x | id)"])
+def test_errors_of_new_observations_beside_independent_ones(terms: str) -> None:
+    formula = "y ~ x" + (f" + {terms}" if terms else "")
+    weighted = OLD.with_columns(w=1.0 + 0.1 * pl.col("v"))
+    found = fit(formula, weighted, weights="w", residual=Residual(variance=per_stratum("kind")))
+    assert found.residual is not None
+    every = pl.concat([weighted, NEW.with_columns(w=1.0)])
+    ratios = np.array([1.0, *found.residual.estimates])
+    scale = ratios[["pqr".index(kind) for kind in every["kind"]]]
+    V = np.diag(float(found.natural.sigma2) * scale**2 / every["w"].to_numpy())
+    one = np.ones((every.height, 1))
+    X = np.column_stack([one, every["x"]])
+    for k, term in enumerate(found.design.terms):
+        V = V + _term(found, every, k, X if term.q == 2 else one)
+    errors = _error(X, V, OLD.height)
+    table = predict(found, NEW, std_error=True, observation=True)
+    assert table["std_error"].to_numpy() == pytest.approx(errors, rel=1e-7)
+    of_mean = predict(found, NEW, std_error=True)["std_error"].to_numpy()
+    noise = (errors**2 - of_mean**2) / float(found.natural.sigma2)
+    assert noise == pytest.approx(scale[OLD.height :] ** 2, rel=1e-6)
+
+
+def test_new_observations_at_the_rows_of_the_fit() -> None:
+    weighted = OLD.with_columns(w=1.0 + 0.1 * pl.col("v"))
+    for residual in (None, Residual(variance=per_stratum("kind"))):
+        found = fit("y ~ x + (1 | id)", weighted, weights="w", residual=residual)
+        mean, new = (
+            predict(found, std_error=True, observation=each)["std_error"].to_numpy()
+            for each in (False, True)
+        )
+        ratios = [1.0] if residual is None else [1.0, *_estimates(found)]
+        scale = np.array([ratios["pqr".index(kind) % len(ratios)] for kind in OLD["kind"]])
+        noise = float(found.natural.sigma2) * scale**2 / weighted["w"].to_numpy()
+        assert new**2 - mean**2 == pytest.approx(noise, rel=1e-8)
+
+
+def _estimates(found: Fit) -> list[float]:
+    assert found.residual is not None
+    values: list[float] = found.residual.estimates.tolist()
+    return values
+
+
 def test_rows_of_the_fit_are_predicted_as_they_were() -> None:
     found = fit("y ~ x", OLD, residual=Residual(exponential("time", group="id")))
-    again = predict(found, OLD, kind="correlated")["estimate"].to_numpy()
-    assert again == pytest.approx(OLD["y"].to_numpy(), abs=1e-8)
+    again = predict(found, OLD, kind="correlated", std_error=True)
+    assert again["estimate"].to_numpy() == pytest.approx(OLD["y"].to_numpy(), abs=1e-8)
+    assert again["std_error"].to_numpy() == pytest.approx(0.0, abs=1e-6)
 
 
 def test_groups_that_are_not_in_the_fit_have_no_neighbours() -> None:
@@ -65,8 +166,10 @@ def test_what_cannot_be_predicted_is_said() -> None:
     steps = fit("y ~ x", OLD, residual=Residual(ar1("visit", group="id")))
     with pytest.raises(ArgumentError, match="for new rows"):
         predict(steps, kind="correlated")
-    with pytest.raises(ArgumentError, match="for new rows"):
-        predict(steps, NEW, kind="correlated", std_error=True)
+    with pytest.raises(ArgumentError, match="expected kind='correlated'"):
+        predict(steps, NEW, std_error=True, observation=True)
+    with pytest.raises(ArgumentError, match="belongs to some group; expected kind='conditional'"):
+        predict(fit("y ~ x + (1 | id)", OLD), NEW, kind="population", observation=True)
     with pytest.raises(ArgumentError, match="whose residuals are correlated"):
         predict(fit("y ~ x", OLD), NEW, kind="correlated")
     with pytest.raises(ArgumentError, match="name the coordinates"):
