@@ -7,6 +7,7 @@ import numpy as np
 
 from lmmkit.errors import ArgumentError
 from lmmkit.records import FloatArray, evolve, record
+from lmmkit.residual.autoregressive import whiten_steps
 from lmmkit.residual.checks import (
     check_distinct,
     check_numbers,
@@ -88,7 +89,48 @@ class Distance:
         return np.asarray(h + values["nugget"] * (np.eye(s.shape[-1]) - h))
 
 
-def exponential(*columns: str, group: str | None = None, nugget: bool = False) -> Distance:
+@record
+class Decay:
+    """The exponential in one coordinate, without a nugget: a chain, whitened in closed form."""
+
+    inner: Distance
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return self.inner.columns
+
+    @property
+    def group(self) -> str | None:
+        return self.inner.group
+
+    @property
+    def parameters(self) -> tuple[ResidualParameter, ...]:
+        return self.inner.parameters
+
+    def learn(self, coordinates: Coordinates) -> Self:
+        return evolve(self, inner=self.inner.learn(coordinates))
+
+    def start(self) -> FloatArray:
+        return self.inner.start()
+
+    def values(self, theta: FloatArray) -> FloatArray:
+        return self.inner.values(theta)
+
+    def correlation(self, theta: FloatArray, coordinates: FloatArray) -> FloatArray:
+        return self.inner.correlation(theta, coordinates)
+
+    def whiten(
+        self, theta: FloatArray, coordinates: FloatArray, columns: FloatArray
+    ) -> tuple[FloatArray, float]:
+        steps = np.diff(coordinates[..., 0], axis=-1) / self.values(theta)[0]
+        return whiten_steps(np.exp(-steps), -np.expm1(-2.0 * steps), columns)
+
+
+def exponential(*columns: str, group: str | None = None, nugget: bool = False) -> Distance | Decay:
     """``corr = exp(-d / range)``; nlme's ``corExp``.
 
     Parameters
@@ -100,7 +142,8 @@ def exponential(*columns: str, group: str | None = None, nugget: bool = False) -
     nugget : bool
         Whether two rows at no distance still differ: ``corr = (1 - nugget) exp(-d / range)``.
     """
-    return _distance("exponential", columns, group, nugget)
+    structure = _distance("exponential", columns, group, nugget)
+    return structure if nugget or len(columns) > 1 else Decay(structure)
 
 
 def gaussian(*columns: str, group: str | None = None, nugget: bool = False) -> Distance:

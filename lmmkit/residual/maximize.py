@@ -104,8 +104,9 @@ def maximize_residual(
     ]
     if not hopeful:
         raise DataError(
-            "the residual structure has no positive definite correlation matrix where its "
-            "parameters start: check its coordinates"
+            "the residual structure has no positive definite correlation matrix, to within "
+            "rounding, where its parameters start; check its coordinates: rows that are very near "
+            "one another have a correlation of nearly 1, average them or use a nugget"
         )
     found = [_climb(profile, ground, max_iterations) for ground in hopeful]
     return max(found, key=lambda one: one.optimum.loglik)

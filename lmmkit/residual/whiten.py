@@ -78,10 +78,14 @@ class Whitener:
     def _by_factor(
         self, theta: FloatArray, block: CorrelatedBlock, stacked: FloatArray
     ) -> tuple[FloatArray, float]:
+        from scipy.linalg.lapack import dtrtrs
+
         white, log_det = np.empty_like(stacked), 0.0
         try:
             for group, factor in self._factors(theta, block):
-                white[:, group] = stacked[:, group] @ np.linalg.inv(factor).T
+                columns = stacked[:, group].reshape(-1, len(factor)).T
+                own = dtrtrs(factor.T, columns, trans=1)[0]
+                white[:, group] = own.T.reshape(len(stacked), len(group), len(factor))
                 log_det += len(group) * log_determinant(np.diagonal(factor) ** 2)
         except np.linalg.LinAlgError:
             return white, np.nan
