@@ -25,6 +25,7 @@ from lmmkit.likelihood.terms import Coupling, Terms, block_of
 from lmmkit.records import FloatArray, IntArray
 
 Tangent = dict[tuple[int, int], Any]
+_COLUMNS_AT_A_TIME = 128
 
 
 def trace_products(terms: Terms, across: FloatArray) -> FloatArray:
@@ -201,16 +202,24 @@ def _times_changes(
     done: Elimination,
     coupling: Coupling,
 ) -> dict[int, FloatArray]:
-    """``K S_E``; of the only stage before, ``S_E = -C'EC`` with a sparse C."""
+    """``K S_E``; of the only stage before, ``S_E = -C'EC`` with a sparse C.
+
+    A few columns at a time stay in the processor's cache.
+    """
     if len(coupling.C) != 1 or not changes:
         return {e: product(K, change) for e, change in changes.items()}
     (C,), m = coupling.C[0].values(), len(coupling.W[0])
-    CK = C @ K
-    solved = {}
-    for e, E in _directions(across, done.system.nodes[0].columns[0]).items():
-        left = _left(np.broadcast_to(-E, (m, *E.shape)), C).T.tocsr()
-        solved[e] = (left @ CK).T
-    return solved
+    directions = _directions(across, done.system.nodes[0].columns[0])
+    left = {
+        e: _left(np.broadcast_to(-E, (m, *E.shape)), C).T.tocsr() for e, E in directions.items()
+    }
+    moved = {e: np.empty_like(K) for e in left}
+    for start in range(0, len(K), _COLUMNS_AT_A_TIME):
+        some = slice(start, start + _COLUMNS_AT_A_TIME)
+        CK = C @ np.ascontiguousarray(K[:, some])
+        for e, back in left.items():
+            moved[e][:, some] = back @ CK
+    return {e: transposed.T for e, transposed in moved.items()}
 
 
 def _seen_by_factor(

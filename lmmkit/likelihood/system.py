@@ -170,6 +170,8 @@ def _root_of(moments: Moments, f: int) -> FloatArray | None:
 
 def _joined(moments: Moments, nodes: tuple[Node, ...]) -> dict[tuple[int, int], Any]:
     """``Z_k'Z_l`` of all nodes but the first one's own."""
+    from scipy.sparse import coo_array
+
     place = {
         f: (k, start)
         for k, node in enumerate(nodes)
@@ -187,10 +189,11 @@ def _joined(moments: Moments, nodes: tuple[Node, ...]) -> dict[tuple[int, int], 
         if k > to:
             (k, row), (to, column), block = (to, column), (k, row), block.T
         if k == to == last:
-            here = slice(row, row + block.shape[0]), slice(column, column + block.shape[1])
-            dense[here] += block if isinstance(block, np.ndarray) else block.toarray()
+            entries = coo_array(block)
+            rows, columns = entries.row + row, entries.col + column
+            dense[rows, columns] += entries.data
             if row != column:
-                dense[here[::-1]] = dense[here].T
+                dense[columns, rows] = dense[rows, columns]
         elif k == to:
             across[k, k] = moments.factors[a].zz
         elif to == last:
@@ -225,8 +228,8 @@ def _pair_block(moments: Moments, pair: PairMoments) -> Sparse:
     first, second = moments.factors[pair.first], moments.factors[pair.second]
     q, r = pair.zz.shape[1:]
     return from_blocks(
-        q * np.searchsorted(first.levels, pair.rows),
-        r * np.searchsorted(second.levels, pair.columns),
+        q * first.positions(pair.rows),
+        r * second.positions(pair.columns),
         pair.zz,
         (q * len(first.levels), r * len(second.levels)),
     )

@@ -60,6 +60,12 @@ class FactorMoments:
             f"FactorMoments.zy: expected {(m, q)} last, got {self.zy.shape}",
         )
 
+    def positions(self, codes: IntArray) -> NDArray[np.intp]:
+        """Where the levels of ``codes`` are among the levels seen."""
+        if len(self.levels) and self.levels[-1] == len(self.levels) - 1:
+            return codes.astype(np.intp)
+        return np.searchsorted(self.levels, codes)
+
 
 @record
 class PairMoments:

@@ -65,8 +65,8 @@ def variance_ratios(moments: Moments) -> FloatArray:
     for pair in moments.pairs:
         a, b = pair.first, pair.second
         squares = pair.zz**2
-        rows = np.searchsorted(moments.factors[a].levels, pair.rows)
-        columns = np.searchsorted(moments.factors[b].levels, pair.columns)
+        rows = moments.factors[a].positions(pair.rows)
+        columns = moments.factors[b].positions(pair.columns)
         coefficients[a, b] += (squares * inverses[a][rows][:, :, None]).sum()
         coefficients[b, a] += (squares * inverses[b][columns][:, None, :]).sum()
     variances = np.linalg.lstsq(coefficients, observed, rcond=None)[0]
