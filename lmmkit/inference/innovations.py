@@ -16,7 +16,7 @@ from lmmkit.design.design import Design
 from lmmkit.design.group import group
 from lmmkit.errors import ModelSizeError
 from lmmkit.inference.level_predictions import LevelRows, level_rows, predicted
-from lmmkit.inference.loadings import Loadings, fitted_rows, new_loadings
+from lmmkit.inference.loadings import Loadings, fitted_rows, loaded_columns, new_loadings
 from lmmkit.likelihood.dense import solve_triangular
 from lmmkit.likelihood.sparse import Sparse
 from lmmkit.linalg import block_diagonal
@@ -126,21 +126,14 @@ def _effects(
     design: Design, natural: NaturalParams, rows: tuple[Loadings, ...]
 ) -> tuple[_Effects, Sparse]:
     """The effects, and what rows load on them."""
-    from scipy.sparse import csr_array, hstack
+    from scipy.sparse import hstack
 
     terms, parts, indices = design.terms, [], []
     for f, loadings in enumerate(rows):
-        m = max(len(terms[k].levels) for k in loadings.terms)
-        n, q = len(loadings.Z), loadings.Z.shape[-1]
-        total = csr_array((n, m * q))
-        for codes, Z in loadings.memberships():
-            columns = codes[:, None] * q + np.arange(q)
-            starts = np.arange(0, n * q + 1, q)
-            total = total + csr_array((Z.ravel(), columns.ravel(), starts), shape=total.shape)
-        total.eliminate_zeros()
-        parts.append(total)
-        level, column = np.divmod(np.arange(m * q), q)
-        indices.append(np.stack([np.full(m * q, f), level, column]).astype(np.int32))
+        parts.append(loaded_columns(loadings, len(terms[loadings.terms[0]].levels)))
+        n_effects, q = parts[-1].shape[1], loadings.Z.shape[-1]
+        level, column = np.divmod(np.arange(n_effects), q)
+        indices.append(np.stack([np.full(n_effects, f), level, column]).astype(np.int32))
     relations = [terms[loadings.terms[0]].relation for loadings in rows]
     factor, level, column = np.concatenate(indices, axis=1)
     effects = _Effects(
