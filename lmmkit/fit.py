@@ -33,6 +33,7 @@ from lmmkit.residual.model import residual_model
 from lmmkit.residual.residual import Residual, checked_residual
 
 _ROUNDING = 1e-13
+_TINY = 1e-6
 
 if TYPE_CHECKING:
     from lmmkit.inference.summary import Summary
@@ -253,7 +254,7 @@ def fit_design(
         objective = hold(objective, design, fixed)
     objective = relate(objective, design, constraints)
     optimum = best(objective)
-    if optimum.natural.sigma2 * design.n_obs <= rounding and objective.held_sigma2 is None:
+    if objective.held_sigma2 is None and _reproduced(design, objective, optimum, rounding):
         raise _no_residual(design)
     return Fit(design, objective, optimum)
 
@@ -274,6 +275,21 @@ def _saturated(objective: Objective) -> float:
         explained = np.linalg.lstsq(outside[:-1, :-1], outside[:-1, -1], rcond=None)[0]
         residual = residual - outside[-1, :-1] @ explained
     return float(residual)
+
+
+def _reproduced(design: Design, objective: Objective, optimum: Optimum, rounding: float) -> bool:
+    """Whether the residual variance would be zero but for rounding.
+
+    Of several factors the optimizer's rounding is larger than that of least squares.
+    """
+    left = float(optimum.natural.sigma2) * design.n_obs
+    if left <= rounding or objective.system.one_factor:
+        return left <= rounding
+    if rounding < 0 or left > _TINY * float(objective.moments.yy):
+        return False
+    from lmmkit.inference.saturation import least_sum_of_squares
+
+    return least_sum_of_squares(design) <= rounding
 
 
 def _no_residual(design: Design) -> DataError:

@@ -7,6 +7,7 @@ from scipy.stats import multivariate_normal
 
 from lmmkit import datasets, fit
 from lmmkit.design import build_design, group
+from lmmkit.errors import DataError
 from lmmkit.likelihood import reml
 from lmmkit.moments import cross_products
 from lmmkit.parameters import NaturalParams
@@ -49,3 +50,17 @@ def test_a_factor_that_is_fixed_and_random_beside_correlated_residuals() -> None
     without = fit("score ~ Machine + (1 | Worker)", machines, residual=groups)
     assert result.certificate.converged
     assert result.loglik == pytest.approx(without.loglik, abs=1e-3)
+
+
+@pytest.mark.parametrize("n", [60, 2000])
+@pytest.mark.parametrize("weights", [None, "w"])
+def test_crossed_effects_that_reproduce_the_response(n: int, weights: str | None) -> None:
+    rng = np.random.default_rng(n)
+    a, b = rng.integers(0, 12, n), rng.integers(0, 9, n)
+    known = rng.normal(size=12)[a] + 2.0 * rng.normal(size=9)[b]
+    frame = pl.DataFrame({"y": known, "a": a, "b": b, "w": rng.uniform(0.5, 2.0, n)})
+    with pytest.raises(DataError, match="effects reproduce the response 'y'"):
+        fit("y ~ 1 + (1 | a) + (1 | b)", frame, weights=weights)
+    noisy = frame.with_columns(y=pl.Series(known + 1e-4 * rng.normal(size=n)))
+    found = fit("y ~ 1 + (1 | a) + (1 | b)", noisy, weights=weights)
+    assert np.sqrt(found.natural.sigma2) == pytest.approx(1e-4, rel=0.3)

@@ -1,8 +1,13 @@
 """``L^-1 r`` with ``V = L L'``, without forming either.
 
-Entry i is the error of predicting ``r_i`` from the rows before it, over its standard deviation. The
-random effects' mean and covariance given the rows so far predict it.
+Entry i is the error of predicting ``r_i`` from the rows before it, over its standard deviation.
+Given the effects of all other grouping factors the rows of one level of a factor depend on one
+another only: so the rows are first predicted from those of the same level, see
+:mod:`lmmkit.inference.level_predictions`. What is left depends on the other effects alone, whose
+mean and covariance given the rows so far predict it.
 """
+
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -10,7 +15,9 @@ from lmmkit.design.blocks import GroupBlock
 from lmmkit.design.design import Design
 from lmmkit.design.group import group
 from lmmkit.errors import ModelSizeError
-from lmmkit.inference.loadings import Loadings, fitted_rows, new_loadings
+from lmmkit.inference.level_predictions import LevelRows, level_rows, predicted
+from lmmkit.inference.loadings import Loadings, fitted_rows, loaded_columns, new_loadings
+from lmmkit.likelihood.dense import solve_triangular
 from lmmkit.likelihood.sparse import Sparse
 from lmmkit.linalg import block_diagonal
 from lmmkit.memory import memory_shortage
@@ -30,16 +37,32 @@ def innovations(design: Design, natural: NaturalParams, residual: FloatArray) ->
     blocks = group(design)
     result = np.empty_like(residual)
     loadings = new_loadings(design, fitted_rows(design))
-    tied = any(term.relation is not None or term.loads is not None for term in design.terms)
-    if len(loadings) == 1 and not tied:
+    first = _predicted_first(design, loadings)
+    if len(loadings) == 1 and first is not None:
         psi = block_diagonal(natural.psi)
         for block in blocks:
             result[block.rows] = _row_by_row(block, residual[block.rows], psi, sigma2)
         return result
     order = np.concatenate([block.rows.ravel() for block in blocks])
-    effects, Z = _effects(design, natural, loadings)
-    result[order] = _in_runs(effects, Z[order], residual[order], sigma2 / weights[order])
+    noise = sigma2 / weights[order]
+    others = tuple(part for part in loadings if part is not first)
+    effects, Z = _effects(design, natural, others)
+    own = None
+    if first is not None:
+        psi = block_diagonal([natural.psi[k] for k in first.terms])
+        own = level_rows(first.Z[order], first.codes[order], psi, noise)
+    result[order] = _in_runs(effects, Z[order], residual[order], noise, own)
     return result
+
+
+def _predicted_first(design: Design, loadings: tuple[Loadings, ...]) -> Loadings | None:
+    """The factor with most effects of those whose levels are independent, one to a row."""
+    plain = [
+        part
+        for part in loadings
+        if part.codes.ndim == 1 and design.terms[part.terms[0]].relation is None
+    ]
+    return max(plain, key=lambda part: part.Z.shape[1] * int(part.codes.max() + 1), default=None)
 
 
 def _row_by_row(
@@ -103,21 +126,14 @@ def _effects(
     design: Design, natural: NaturalParams, rows: tuple[Loadings, ...]
 ) -> tuple[_Effects, Sparse]:
     """The effects, and what rows load on them."""
-    from scipy.sparse import csr_array, hstack
+    from scipy.sparse import hstack
 
     terms, parts, indices = design.terms, [], []
     for f, loadings in enumerate(rows):
-        m = max(len(terms[k].levels) for k in loadings.terms)
-        n, q = len(loadings.Z), loadings.Z.shape[-1]
-        total = csr_array((n, m * q))
-        for codes, Z in loadings.memberships():
-            columns = codes[:, None] * q + np.arange(q)
-            starts = np.arange(0, n * q + 1, q)
-            total = total + csr_array((Z.ravel(), columns.ravel(), starts), shape=total.shape)
-        total.eliminate_zeros()
-        parts.append(total)
-        level, column = np.divmod(np.arange(m * q), q)
-        indices.append(np.stack([np.full(m * q, f), level, column]).astype(np.int32))
+        parts.append(loaded_columns(loadings, len(terms[loadings.terms[0]].levels)))
+        n_effects, q = parts[-1].shape[1], loadings.Z.shape[-1]
+        level, column = np.divmod(np.arange(n_effects), q)
+        indices.append(np.stack([np.full(n_effects, f), level, column]).astype(np.int32))
     relations = [terms[loadings.terms[0]].relation for loadings in rows]
     factor, level, column = np.concatenate(indices, axis=1)
     effects = _Effects(
@@ -130,13 +146,20 @@ def _effects(
     return effects, hstack(parts, format="csr")
 
 
-def _in_runs(effects: _Effects, Z: Sparse, residual: FloatArray, noise: FloatArray) -> FloatArray:
+def _in_runs(
+    effects: _Effects,
+    Z: Sparse,
+    residual: FloatArray,
+    noise: FloatArray,
+    own: LevelRows | None,
+) -> FloatArray:
     """Any factors. Effects are carried along from their first row to their last one."""
     n = len(residual)
     runs = [slice(start, start + _ROWS_AT_A_TIME) for start in range(0, n, _ROWS_AT_A_TIME)]
-    last = np.full(Z.shape[1], -1)
     entries = Z.tocoo()
-    np.maximum.at(last, entries.col, entries.row)
+    last = np.full(Z.shape[1], -1)
+    until = np.arange(n) if own is None else own.last
+    np.maximum.at(last, entries.col, until[entries.row])
     first = np.full(Z.shape[1], n)
     np.minimum.at(first, entries.col, entries.row)
     tied = effects.tied[last[effects.tied] >= 0]
@@ -144,24 +167,40 @@ def _in_runs(effects: _Effects, Z: Sparse, residual: FloatArray, noise: FloatArr
     _check_size(first, last, runs)
     carried, modes, covariance = tied, np.zeros(len(tied)), effects.covariance(tied)
     result = np.empty(n)
-    for run in runs:
-        rows = Z[run]
-        new = np.setdiff1d(rows.indices, carried).astype(np.int32)
-        carried = np.concatenate([carried, new])
-        modes = np.concatenate([modes, np.zeros(len(new))])
-        covariance = block_diagonal([covariance, effects.covariance(new)])
+    for run, (rows, left) in zip(runs, _standardized(Z, residual, noise, own, runs), strict=True):
+        new = np.flatnonzero((first >= run.start) & (first < run.stop)).astype(np.int32)
+        new = np.setdiff1d(new, carried)
+        if len(new):
+            carried = np.concatenate([carried, new])
+            modes = np.concatenate([modes, np.zeros(len(new))])
+            covariance = block_diagonal([covariance, effects.covariance(new)])
         rows = rows[:, carried]
         across = rows @ covariance
         V = (rows @ across.T).T
-        V[np.diag_indices_from(V)] += noise[run]
-        both = np.column_stack([residual[run] - rows @ modes, across])
-        both = np.linalg.solve(np.linalg.cholesky(V), both)
+        V[np.diag_indices_from(V)] += 1.0
+        both = np.column_stack([left - rows @ modes, across])
+        both = solve_triangular(np.linalg.cholesky(V), both)
         result[run], gain = both[:, 0], both[:, 1:]
+        modes += gain.T @ result[run]
+        covariance -= gain.T @ gain
         kept = last[carried] >= run.stop
-        carried, gain = carried[kept], gain[:, kept]
-        modes = modes[kept] + gain.T @ result[run]
-        covariance = covariance[kept][:, kept] - gain.T @ gain
+        if not kept.all():
+            carried, modes, covariance = carried[kept], modes[kept], covariance[kept][:, kept]
     return result
+
+
+def _standardized(
+    Z: Sparse, residual: FloatArray, noise: FloatArray, own: LevelRows | None, runs: list[slice]
+) -> Iterator[tuple[Sparse, FloatArray]]:
+    """What the rows of each run load on the effects, and their residuals, with errors N(0, 1)."""
+    if own is not None:
+        yield from predicted(own, Z, residual, noise, runs)
+        return
+    from scipy.sparse import diags_array
+
+    for run in runs:
+        scale = 1.0 / np.sqrt(noise[run])
+        yield (diags_array(scale) @ Z[run]).tocsr(), scale * residual[run]
 
 
 def _check_size(first: IntArray, last: IntArray, runs: list[slice]) -> None:
@@ -172,5 +211,5 @@ def _check_size(first: IntArray, last: IntArray, runs: list[slice]) -> None:
         raise ModelSizeError(
             f"normalized residuals of this fit need the joint covariance of {most} random effects, "
             f"{needed:.0f} GiB of memory; this machine has {present:.0f}. Sort the "
-            "rows by the factor with most levels, or take the residuals of another kind"
+            "rows by a factor within which the others are nested, or take residuals of another kind"
         )

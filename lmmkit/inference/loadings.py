@@ -8,6 +8,7 @@ from lmmkit.design.design import Design
 from lmmkit.design.group import grouping_factors
 from lmmkit.design.rows import DesignRows
 from lmmkit.fit import Fit
+from lmmkit.likelihood.sparse import Sparse
 from lmmkit.records import (
     FloatArray,
     IntArray,
@@ -75,6 +76,20 @@ def new_loadings(design: Design, rows: DesignRows) -> tuple[Loadings, ...]:
         columns = Z[0] if len(Z) == 1 else np.concatenate(Z, axis=-1)
         found.append(Loadings(terms, columns, rows.codes[terms[0]], loads))
     return tuple(found)
+
+
+def loaded_columns(loadings: Loadings, n_levels: int) -> Sparse:
+    """What the rows load on the effects of all levels, (n, m q), sparse."""
+    from scipy.sparse import csr_array
+
+    n, q = len(loadings.Z), loadings.Z.shape[-1]
+    total = csr_array((n, n_levels * q))
+    for codes, Z in loadings.memberships():
+        columns = codes[:, None] * q + np.arange(q)
+        starts = np.arange(0, n * q + 1, q)
+        total = total + csr_array((Z.ravel(), columns.ravel(), starts), shape=total.shape)
+    total.eliminate_zeros()
+    return total
 
 
 def standard_rows(fit: Fit, rows: tuple[Loadings, ...]) -> tuple[Loadings, ...]:

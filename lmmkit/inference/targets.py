@@ -49,6 +49,8 @@ class Target:
         False where it is held.
     std_error : float
         By the delta method from the natural scale; NaN where there is none.
+    at_bound : bool
+        Of a residual structure's parameter, whether it is as far out as the likelihood can tell.
     """
 
     parameter: Parameter
@@ -58,11 +60,13 @@ class Target:
     upper: float
     free: bool
     std_error: float
+    at_bound: bool = False
 
     @property
     def has_profile(self) -> bool:
-        """Whether its profile can be walked: not where it is held or infinite."""
-        structure = self.kind in ("loading", "range", "shape", "free")
+        """Whether its profile can be walked: not where it is held, infinite, or not identified."""
+        structure = self.kind in ("loading", "range", "shape", "free", "structure")
+        structure = structure and not self.at_bound
         return self.free and not np.isnan(self.std_error if structure else self.estimate)
 
     def __str__(self) -> str:
@@ -137,7 +141,8 @@ def _of_residuals(fit: Fit, start: int) -> tuple[Target, ...]:
         parameter = Parameter(start + i, "Residual", own.name, "structure")
         value, bounds = float(estimate), (own.lower, own.upper)
         free = i not in residual.restriction.held
-        found.append(Target(parameter, "structure", value, *bounds, free, float(error)))
+        at_bound = own.name in fit.certificate.boundary
+        found.append(Target(parameter, "structure", value, *bounds, free, float(error), at_bound))
     return tuple(found)
 
 

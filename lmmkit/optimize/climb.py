@@ -27,6 +27,8 @@ _FEASIBLE = 1e-13
 _ROUNDING = 1e-14
 _IDLE = 10
 _LONGEST = 2.0
+_LENGTHS = (1.0, 0.3, 0.1)
+_GAIN = 1e-6
 
 
 class Ground(Protocol):
@@ -89,8 +91,12 @@ def climb(
     while len(reports) < max_iterations:
         direction, distance, inertia = _newton(problem, x)
         if distance <= _TOLERANCE or _SLOW * before < distance <= _NEAR:
-            status = Status.CONVERGED
-            break
+            higher = _beside_saddle(problem, x, loglik) if inertia[2] else None
+            if higher is None:
+                status = Status.CONVERGED
+                break
+            (x, loglik), before = higher, np.inf
+            continue
         before = distance
         length, moved, after = _search(problem, x, loglik, direction)
         idle = idle + 1 if after - loglik <= _ROUNDING * abs(loglik) else 0
@@ -161,6 +167,26 @@ def _newton(problem: Ground, x: FloatArray) -> tuple[FloatArray, float, tuple[in
     distance = float(np.sqrt(max(float(step @ local.gradient), 0.0)))
     inertia = count_signs(values, flat)
     return local.tangent @ step, distance, inertia
+
+
+def _beside_saddle(
+    problem: Ground, x: FloatArray, loglik: float
+) -> tuple[FloatArray, float] | None:
+    """A point that is clearly higher along the direction of most upward curvature.
+
+    Where a standard deviation is zero the slope vanishes, whether or not it should be positive.
+    """
+    local = reduced(problem, x)
+    values, vectors = np.linalg.eigh(-local.hessian)
+    direction = local.tangent @ vectors[:, 0] / np.sqrt(max(-values[0], 1e-300))
+    for length in _LENGTHS:
+        for sign in (1.0, -1.0):
+            step = sign * length * direction
+            moved = _restore(problem, x + _share(problem, step) * step)
+            after = problem.loglik(moved)
+            if after > loglik + _GAIN:
+                return moved, after
+    return None
 
 
 def _share(problem: Ground, step: FloatArray) -> float:

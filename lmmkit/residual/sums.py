@@ -17,7 +17,7 @@ from lmmkit.residual.checks import log_determinant
 from lmmkit.residual.contract import Correlation
 from lmmkit.residual.layout import CorrelatedBlock, find_patterns
 
-_LARGEST = 2**25
+_LARGEST = 2**26
 
 
 @record

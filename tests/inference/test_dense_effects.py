@@ -169,7 +169,7 @@ def test_normalized_residuals_of_many_runs_of_rows(monkeypatch: pytest.MonkeyPat
 def test_normalized_residuals_too_large_for_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sysconf", lambda name: 10)
     with pytest.raises(
-        ModelSizeError, match=r"joint covariance of 15 random effects.*Sort the rows"
+        ModelSizeError, match=r"joint covariance of 6 random effects.*Sort the rows"
     ):
         residuals(model("crossed"), "normalized")
 
