@@ -1,7 +1,7 @@
 """Standard deviations times a correlation: the same one for all effects, or one for each."""
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, Self, TypeAlias, runtime_checkable
 
 import attrs
 import numpy as np
@@ -76,8 +76,24 @@ def _natural(inner: Correlation, theta: FloatArray, q: int) -> FloatArray:
     return theta if own is None else own(theta, q)
 
 
+class _OfCorrelation:
+    """A structure that is made of a correlation."""
+
+    __slots__ = ()
+    correlation_of: Correlation
+
+    @property
+    def parts(self) -> tuple[object, ...]:
+        """The correlation."""
+        return (self.correlation_of,)
+
+    def at(self, effects: _Names) -> Self:
+        """The correlation's coordinates taken from the names."""
+        return evolve(self, correlation_of=bound(self.correlation_of, effects))  # type: ignore[arg-type]
+
+
 @record
-class Homogeneous:
+class Homogeneous(_OfCorrelation):
     """``Psi = sd^2 R``: one standard deviation, and a correlation R.
 
     theta is the standard deviation relative to sigma, of either sign, then R's own.
@@ -88,15 +104,6 @@ class Homogeneous:
     """
 
     correlation_of: Correlation = attrs.field(validator=_correlation)
-
-    @property
-    def parts(self) -> tuple[object, ...]:
-        """The correlation."""
-        return (self.correlation_of,)
-
-    def at(self, effects: _Names) -> "Homogeneous":
-        """The correlation's coordinates taken from the names."""
-        return evolve(self, correlation_of=_at(self.correlation_of, effects))
 
     def n_params(self, q: int) -> int:
         """One more than the correlation's."""
@@ -136,7 +143,7 @@ class Homogeneous:
 
 
 @record
-class Heterogeneous:
+class Heterogeneous(_OfCorrelation):
     """``Psi = S R S``: a standard deviation of each effect in S, and a correlation R.
 
     theta is the logarithms of the standard deviations relative to sigma, then R's own.
@@ -147,15 +154,6 @@ class Heterogeneous:
     """
 
     correlation_of: Correlation = attrs.field(validator=_correlation)
-
-    @property
-    def parts(self) -> tuple[object, ...]:
-        """The correlation."""
-        return (self.correlation_of,)
-
-    def at(self, effects: _Names) -> "Heterogeneous":
-        """The correlation's coordinates taken from the names."""
-        return evolve(self, correlation_of=_at(self.correlation_of, effects))
 
     def n_params(self, q: int) -> int:
         """One an effect, and the correlation's."""
@@ -197,7 +195,3 @@ class Heterogeneous:
     def natural(self, theta: FloatArray, q: int) -> FloatArray:
         """The standard deviations, then the correlation's."""
         return np.concatenate([np.exp(theta[:q]), _natural(self.correlation_of, theta[q:], q)])
-
-
-def _at(inner: Correlation, effects: _Names) -> Any:
-    return bound(inner, effects)  # type: ignore[arg-type]

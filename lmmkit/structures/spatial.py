@@ -1,13 +1,13 @@
 """Correlations by distance: exponential, Gaussian, Matern."""
 
 import math
-from typing import Any
+from typing import Self
 
 import attrs
 import numpy as np
 
 from lmmkit.errors import ParameterError
-from lmmkit.records import FloatArray, evolve, frozen_array, optional_float_array, record
+from lmmkit.records import FloatArray, evolve, optional_float_array, record
 from lmmkit.structures.contract import Derivatives, Kind
 from lmmkit.structures.coordinates import checked_coordinates, coordinates_of, distances
 
@@ -16,27 +16,54 @@ _SERIES = 2.5
 _NEAR = 1e-4
 
 
-def _placed(structure: Any, effects: tuple[str, ...]) -> FloatArray:
-    what = type(structure).__name__
-    if structure.coordinates is None:
-        return coordinates_of(what, effects)
-    return checked_coordinates(what, structure.coordinates, effects)
+class _ByDistance:
+    """What the correlations of places share: where effects lie, and a range; theta is its log."""
 
+    __slots__ = ()
+    coordinates: FloatArray | None
 
-def _distances(structure: Any, q: int) -> FloatArray:
-    if structure.coordinates is None:
-        return np.abs(np.arange(q, dtype=np.float64)[:, None] - np.arange(q))
-    return distances(structure.coordinates)
+    def at(self, effects: tuple[str, ...]) -> Self:
+        """With coordinates for these effects."""
+        what = type(self).__name__
+        if self.coordinates is None:
+            return evolve(self, coordinates=coordinates_of(what, effects))
+        return evolve(self, coordinates=checked_coordinates(what, self.coordinates, effects))
 
+    def n_params(self, q: int) -> int:
+        """The range."""
+        return 1
 
-def _typical(structure: Any, q: int) -> FloatArray:
-    """The logarithm of half the mean distance."""
-    apart = _distances(structure, q)
-    return np.asarray(np.log(np.full(1, 0.5 * apart.sum() / max(q * (q - 1), 1) or 1.0)))
+    def start(self, q: int) -> FloatArray:
+        """A range of half the mean distance."""
+        typical = 0.5 * self._distances(q).sum() / max(q * (q - 1), 1)
+        return np.asarray(np.log(np.full(1, typical or 1.0)))
+
+    def names(self, effects: tuple[str, ...]) -> tuple[str, ...]:
+        """``range``."""
+        return ("range",)
+
+    def kinds(self, q: int) -> tuple[Kind, ...]:
+        """A range."""
+        return (Kind.RANGE,)
+
+    def natural(self, theta: FloatArray, q: int) -> FloatArray:
+        """The range, in units of the coordinates."""
+        return np.asarray(np.exp(theta))
+
+    def _distances(self, q: int) -> FloatArray:
+        if self.coordinates is None:
+            return np.abs(np.arange(q, dtype=np.float64)[:, None] - np.arange(q))
+        return distances(self.coordinates)
+
+    def _decay(self, theta: FloatArray, q: int, power: float) -> tuple[FloatArray, Derivatives]:
+        """``exp(-(d / range)^power)`` with its derivatives by the logarithm of the range."""
+        x = (self._distances(q) * np.exp(-theta[0])) ** power
+        R = np.exp(-x)
+        return R, ((power * x * R)[None], (power**2 * x * (x - 1.0) * R)[None, None])
 
 
 @record
-class Exponential:
+class Exponential(_ByDistance):
     """``R_ij = exp(-d_ij / range)``, d the distance of effects i and j.
 
     Attributes
@@ -47,43 +74,17 @@ class Exponential:
 
     coordinates: FloatArray | None = optional_float_array(default=None)
 
-    def at(self, effects: tuple[str, ...]) -> "Exponential":
-        """With coordinates for these effects."""
-        return evolve(self, coordinates=_placed(self, effects))
-
-    def n_params(self, q: int) -> int:
-        """One."""
-        return 1
-
-    def start(self, q: int) -> FloatArray:
-        """A range of half the mean distance."""
-        return _typical(self, q)
-
     def correlation(self, theta: FloatArray, q: int) -> FloatArray:
         """``exp(-d / range)``."""
-        return np.asarray(np.exp(-_distances(self, q) * np.exp(-theta[0])))
+        return self._decay(theta, q, 1.0)[0]
 
     def derivatives(self, theta: FloatArray, q: int) -> Derivatives:
         """By the logarithm of the range."""
-        ratio = _distances(self, q) * np.exp(-theta[0])
-        R = np.exp(-ratio)
-        return (ratio * R)[None], (ratio * (ratio - 1.0) * R)[None, None]
-
-    def names(self, effects: tuple[str, ...]) -> tuple[str, ...]:
-        """``range``."""
-        return ("range",)
-
-    def kinds(self, q: int) -> tuple[Kind, ...]:
-        """A range."""
-        return (Kind.RANGE,)
-
-    def natural(self, theta: FloatArray, q: int) -> FloatArray:
-        """The range, in units of the coordinates."""
-        return np.asarray(np.exp(theta))
+        return self._decay(theta, q, 1.0)[1]
 
 
 @record
-class Gaussian:
+class Gaussian(_ByDistance):
     """``R_ij = exp(-(d_ij / range)^2)``, d the distance of effects i and j.
 
     Attributes
@@ -94,39 +95,13 @@ class Gaussian:
 
     coordinates: FloatArray | None = optional_float_array(default=None)
 
-    def at(self, effects: tuple[str, ...]) -> "Gaussian":
-        """With coordinates for these effects."""
-        return evolve(self, coordinates=_placed(self, effects))
-
-    def n_params(self, q: int) -> int:
-        """One."""
-        return 1
-
-    def start(self, q: int) -> FloatArray:
-        """A range of half the mean distance."""
-        return _typical(self, q)
-
     def correlation(self, theta: FloatArray, q: int) -> FloatArray:
         """``exp(-(d / range)^2)``."""
-        return np.asarray(np.exp(-((_distances(self, q) * np.exp(-theta[0])) ** 2)))
+        return self._decay(theta, q, 2.0)[0]
 
     def derivatives(self, theta: FloatArray, q: int) -> Derivatives:
         """By the logarithm of the range."""
-        square = (_distances(self, q) * np.exp(-theta[0])) ** 2
-        R = np.exp(-square)
-        return (2.0 * square * R)[None], (4.0 * square * (square - 1.0) * R)[None, None]
-
-    def names(self, effects: tuple[str, ...]) -> tuple[str, ...]:
-        """``range``."""
-        return ("range",)
-
-    def kinds(self, q: int) -> tuple[Kind, ...]:
-        """A range."""
-        return (Kind.RANGE,)
-
-    def natural(self, theta: FloatArray, q: int) -> FloatArray:
-        """The range, in units of the coordinates."""
-        return np.asarray(np.exp(theta))
+        return self._decay(theta, q, 2.0)[1]
 
 
 def _smoothness(instance: object, attribute: object, value: float | None) -> None:
@@ -143,7 +118,7 @@ def _smoothness(instance: object, attribute: object, value: float | None) -> Non
 
 
 @record
-class Matern:
+class Matern(_ByDistance):
     """``R_ij = 2^(1 - nu) / Gamma(nu) (d_ij / range)^nu K_nu(d_ij / range)``.
 
     Attributes
@@ -156,13 +131,7 @@ class Matern:
     """
 
     smoothness: float | None = attrs.field(default=None, validator=_smoothness)
-    coordinates: FloatArray | None = attrs.field(
-        default=None, converter=attrs.converters.optional(frozen_array)
-    )
-
-    def at(self, effects: tuple[str, ...]) -> "Matern":
-        """With coordinates for these effects."""
-        return evolve(self, coordinates=_placed(self, effects))
+    coordinates: FloatArray | None = optional_float_array(default=None)
 
     def n_params(self, q: int) -> int:
         """The range, and the smoothness where it is estimated."""
@@ -170,12 +139,12 @@ class Matern:
 
     def start(self, q: int) -> FloatArray:
         """A range of half the mean distance, a smoothness near one."""
-        return np.concatenate([_typical(self, q), np.full(self.n_params(q) - 1, -3.0)])
+        return np.append(_ByDistance.start(self, q), np.full(self.n_params(q) - 1, -3.0))
 
     def correlation(self, theta: FloatArray, q: int) -> FloatArray:
         """By the modified Bessel function."""
         nu = self.natural(theta, q)[1] if self.smoothness is None else self.smoothness
-        return _matern(_distances(self, q) * math.exp(-theta[0]), float(nu))
+        return _matern(self._distances(q) * math.exp(-theta[0]), float(nu))
 
     def names(self, effects: tuple[str, ...]) -> tuple[str, ...]:
         """``range``, and ``smoothness`` where it is estimated."""
