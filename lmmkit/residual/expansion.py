@@ -1,8 +1,9 @@
 """The log-likelihood's derivatives by theta, in closed form, from the sums of patterns.
 
-With ``L L' = R``, ``V^-1 = A'A`` for ``A = L^-1 S``, S the reciprocal standard deviations. Let
-``U_i = A (dV / d theta_i) A'``. A function of C and log|V| that changes by ``tr(F dC)`` has, for
-each pattern and its count g, ``M = A (sum_st F X_s X_t') A' + (g / 2) I``, and
+The groups of a pattern have ``V = G R G + Z D Z'``, relative to sigma2; Z has no columns where
+there are no random effects. With ``V^-1 = A'A`` let ``U_i = A (dV / d theta_i) A'``. A function of
+``C = [X y]'V^-1[X y]`` and log|V| that changes by ``tr(F dC)`` has, for each pattern and its count
+g, ``M = A (sum_st F X_s X_t') A' + (g / 2) I``, and
 
     gradient_i  = -tr(U_i M)
     hessian_ij  = tr(U_i U_j (2 M - (g / 2) I)) - tr(A V_ij A' M) + what F changes by.
@@ -14,7 +15,7 @@ import numpy as np
 
 from lmmkit.likelihood.objective import Objective
 from lmmkit.likelihood.pieces import Criterion
-from lmmkit.linalg import block_diagonal, transposed
+from lmmkit.linalg import block_diagonal, transposed, triangle, vech
 from lmmkit.parameters.natural import NaturalParams
 from lmmkit.records import FloatArray
 from lmmkit.residual.contract import VarianceFunction
@@ -34,7 +35,7 @@ _AT_A_TIME = 2**21
 def expand(
     model: ResidualModel, theta: FloatArray, objective: Objective, at: NaturalParams
 ) -> Differences:
-    """Derivatives at theta of a model of pattern sums, and across by ``(beta, sigma2)``.
+    """Derivatives at theta of a model of pattern sums, and across by the packed ``at``.
 
     Parameters
     ----------
@@ -43,35 +44,55 @@ def expand(
     objective : Objective
         At theta; fixed effects and sigma2 may be held.
     at : NaturalParams
-        beta and sigma2, in the objective's standard coordinates.
+        In the objective's standard coordinates.
     """
     assert at.beta is not None
-    sigma2, moments = float(at.sigma2), objective.moments
+    sigma2, k = float(at.sigma2), len(theta)
+    D = block_diagonal([np.asarray(psi) / sigma2 for psi in at.psi])
     into = _into(objective, model)
     # residuals are [X y] r
     r = into @ np.append(-at.beta, 1.0)
     effects = into[:, :-1]
-    restricted = objective.criterion is Criterion.REML
     F = np.outer(r, r) / -(2.0 * sigma2)
+    C = objective.locate(D, at.beta, np.asarray(sigma2)).point.C
+    restricted = objective.criterion is Criterion.REML
     if restricted:
-        F -= 0.5 * effects @ np.linalg.solve(moments.xx, effects.T)
-    k = len(theta)
-    by_theta, gradient, hessian = np.zeros((k, *F.shape)), np.zeros(k), np.zeros((k, k))
+        F -= 0.5 * effects @ np.linalg.solve(C, effects.T)
+    each = _entries(objective.sizes)
+    number = k + len(each)
+    by_each, gradient = np.zeros((number, *F.shape)), np.zeros(number)
+    hessian = np.zeros((number, number))
     for sums in model.sums:
         patterns, n = sums.shape
-        step = max(1, _AT_A_TIME // (max(k, 1) * n * n))
+        step = max(1, _AT_A_TIME // (max(number, 1) * n * n))
         for start in range(0, patterns, step):
             some = sums.some(slice(start, min(start + step, patterns)))
-            products, first, second = _of_sums(model, some, theta, F)
-            by_theta += products
+            products, first, second = _of_sums(model, some, theta, D, each, F)
+            by_each += products
             gradient += first
             hessian += second
     if restricted:
-        inside = np.linalg.solve(moments.xx, effects.T @ by_theta @ effects)
+        inside = np.linalg.solve(C, effects.T @ by_each @ effects)
         hessian += 0.5 * np.einsum("iab,jba->ij", inside, inside)
-    moved = by_theta @ r
-    by_sigma2 = moved @ r / (2.0 * sigma2**2)
-    return Differences(gradient, hessian, np.column_stack([moved @ effects / sigma2, by_sigma2]))
+    moved = by_each[:k] @ r
+    by_psi = hessian[:k, k:] / sigma2
+    psi = np.concatenate([np.zeros(0), *map(vech, at.psi)])
+    by_sigma2 = (0.5 * moved @ r / sigma2 - by_psi @ psi) / sigma2
+    across = np.column_stack([moved @ effects / sigma2, by_psi, by_sigma2])
+    return Differences(gradient[:k], hessian[:k, :k], across)
+
+
+def _entries(sizes: tuple[int, ...]) -> FloatArray:
+    """The derivatives (m, q, q) of D by its packed entries, term by term."""
+    each, start = [np.zeros((0, sum(sizes), sum(sizes)))], 0
+    for q in sizes:
+        rows, columns = (start + place for place in triangle(q))
+        units = np.zeros((len(rows), sum(sizes), sum(sizes)))
+        number = np.arange(len(rows))
+        units[number, rows, columns] = units[number, columns, rows] = 1.0
+        each.append(units)
+        start += q
+    return np.concatenate(each)
 
 
 def _into(objective: Objective, model: ResidualModel) -> FloatArray:
@@ -85,46 +106,62 @@ def _into(objective: Objective, model: ResidualModel) -> FloatArray:
 
 
 def _of_sums(
-    model: ResidualModel, sums: PatternSums, theta: FloatArray, F: FloatArray
+    model: ResidualModel,
+    sums: PatternSums,
+    theta: FloatArray,
+    D: FloatArray,
+    each: FloatArray,
+    F: FloatArray,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Derivatives of C, the gradient, and the Hessian less what F changes by."""
+    """Derivatives of C, the gradient, and the Hessian less what F changes by.
+
+    By theta, then by D along ``each`` (m, q, q) direction.
+    """
     correlation, own = model.residual.correlation, model.split(theta)[0]
     L = sums.factor(correlation, own)
     assert L is not None, "derivatives are taken where there is a likelihood"
-    n = L.shape[-1]
-    inverse = np.linalg.inv(L)
-    A = inverse * np.exp(-model.log_deviation_of(theta, sums))[:, None, :]
+    n, k = L.shape[-1], len(theta)
+    deviation = np.exp(model.log_deviation_of(theta, sums))
+    scale = deviation[:, :, None] * deviation[:, None, :]
+    noise = L @ transposed(L) * scale
+    if len(each):
+        root = np.linalg.cholesky(noise + sums.effects @ D @ transposed(sums.effects))
+        A = np.linalg.inv(root)
+    else:
+        A = np.linalg.inv(L) / deviation[:, None, :]
     half = 0.5 * sums.count[:, None, None] * np.eye(n)
     M = A @ sums.contracted(F) @ transposed(A) + half
+    G = transposed(A) @ M @ A
     deviations = _deviation_slopes(model, sums, theta)
-    slopes, U = np.zeros((0, *L.shape)), np.zeros((len(theta), *L.shape))
-    v = len(theta) - len(deviations)
+    v = k - len(deviations)
+    slopes, U = np.zeros((0, *L.shape)), np.zeros((k + len(each), *L.shape))
     if v and n > 1:
         assert correlation is not None
-        slopes = correlation_slopes(correlation, own, sums.coordinates)
-        np.matmul(inverse @ slopes, transposed(inverse), out=U[:v])
-    # dV / d theta = diag(d) V + V diag(d)
-    scaled = (inverse * deviations[..., None, :]) @ L
-    U[v:] = scaled + transposed(scaled)
-    by_theta = sums.cross_products(-transposed(A) @ U @ A)
+        slopes = correlation_slopes(correlation, own, sums.coordinates) * scale
+        np.matmul(A @ slopes, transposed(A), out=U[:v])
+    # d (G R G) / d theta = diag(d) G R G + G R G diag(d)
+    scaled = (A * deviations[..., None, :]) @ noise @ transposed(A)
+    U[v:k] = scaled + transposed(scaled)
+    loads = A @ sums.effects
+    U[k:] = loads @ each[:, None] @ transposed(loads)
+    by_each = sums.cross_products(-transposed(A) @ U @ A)
     flat = U.reshape(len(U), -1)
     gradient = -flat @ M.ravel()
     hessian = flat @ (U @ (2.0 * M - half)).reshape(len(U), -1).T
-    # tr(A V_ij A' M) = sum_st G_st (S V_ij S)_st
-    G = transposed(inverse) @ M @ inverse
+    # tr(A V_ij A' M) = sum_st G_st (V_ij)_st
     if len(slopes):
         assert correlation is not None
-        hessian[:v, :v] -= correlation_curvature(correlation, own, sums.coordinates, G)
+        hessian[:v, :v] -= correlation_curvature(correlation, own, sums.coordinates, G * scale)
         cross = -2.0 * np.einsum("apn,ipn->ai", deviations, (G * slopes).sum(axis=-1))
-        hessian[v:, :v] += cross
-        hessian[:v, v:] += cross.T
+        hessian[v:k, :v] += cross
+        hessian[:v, v:k] += cross.T
     if len(deviations):
-        weighted = G * (L @ transposed(L))
+        weighted = G * noise
         row = weighted.sum(axis=-1)
         spread = deviations * row + (weighted @ deviations[..., None])[..., 0]
-        hessian[v:, v:] -= 2.0 * np.einsum("apn,bpn->ab", deviations, spread)
-        hessian[v:, v:] -= _deviation_curvature(model, sums, theta, 2.0 * row)
-    return by_theta, gradient, hessian
+        hessian[v:k, v:k] -= 2.0 * np.einsum("apn,bpn->ab", deviations, spread)
+        hessian[v:k, v:k] -= _deviation_curvature(model, sums, theta, 2.0 * row)
+    return by_each, gradient, hessian
 
 
 def _deviation_slopes(model: ResidualModel, sums: PatternSums, theta: FloatArray) -> FloatArray:

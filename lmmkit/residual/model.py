@@ -67,7 +67,8 @@ class ResidualModel:
     basis : Basis
         Standard coordinates, the same at every theta.
     sums : tuple of PatternSums
-        What stands for the rows where groups are alike and there are no random effects.
+        What stands for the rows where groups are alike, and random effects those of a group: for
+        derivatives, and without random effects for the likelihood.
     crossed : tuple of CrossedTerm
         The random terms whose levels change inside residual groups.
     """
@@ -193,7 +194,8 @@ class ResidualModel:
 
     def objective(self, theta: FloatArray, *, restricted: bool) -> Objective | None:
         """The log-likelihood of the data at theta; None where R is not positive definite."""
-        moments = self._of_sums(theta) if self.sums else self._of_rows(theta)
+        summed = self.sums and not self.design.terms
+        moments = self._of_sums(theta) if summed else self._of_rows(theta)
         if moments is None:
             return None
         return impose(reml(moments) if restricted else ml(moments), self.design)
@@ -276,13 +278,16 @@ def residual_model(design: Design, residual: Residual) -> ResidualModel:
     basis = standard_basis(group(inner))
     learned_residual = Residual(correlation, tuple(learned))
     sums: tuple[PatternSums, ...] = ()
-    if not design.terms and not learned_residual.uses_fitted:
+    if _effects_are_of_groups(inner, rows) and not learned_residual.uses_fitted:
+        root = np.exp(log_scale)[:, None]
+        loads = [term.Z @ c for term, c in zip(inner.terms, basis.z, strict=True)]
         columns = np.column_stack([inner.X @ basis.x, inner.y - inner.X @ basis.origin])
         blocks = cut_blocks(rows)
         sums = pattern_sums(
             blocks,
             tuple(covariates),
-            np.exp(log_scale)[:, None] * columns,
+            root * columns,
+            root * np.concatenate([np.empty((n, 0)), *loads], axis=1),
             parameters=sum(len(part.parameters) for part in parts(learned_residual)),
             closed=correlation is None or isinstance(correlation, ClosedForm),
         )
@@ -298,6 +303,18 @@ def residual_model(design: Design, residual: Residual) -> ResidualModel:
         order=order,
         log_scale=log_scale,
         covariates=tuple(covariates),
+    )
+
+
+def _effects_are_of_groups(design: Design, rows: Coordinates) -> bool:
+    """Whether each residual group has one level of every random term, and no other has it."""
+    first = np.flatnonzero(np.diff(rows.codes, prepend=-1))
+    return all(
+        term.loads is None
+        and term.relation is None
+        and np.array_equal(term.codes[first][rows.codes], term.codes)
+        and len(np.unique(term.codes[first])) == len(first)
+        for term in design.terms
     )
 
 

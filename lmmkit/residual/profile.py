@@ -83,41 +83,17 @@ def locate(at: ObjectiveAt, inner: Inner, theta: FloatArray, warm: Optimum | Non
 def differentiate(at: ObjectiveAt, place: Place, exact: Exact | None = None) -> Curvature:
     """Derivatives of the profile at an inner maximum.
 
-    ``exact`` gives those of l by theta, and across by beta and sigma2, where it can.
+    ``exact`` gives those of l by theta, and across by the other parameters, where it can.
     """
-    local = None if exact is None else exact(place.objective, place.theta, _standard(place))
-    if local is not None:
-        return _profiled(place, local)
-    if not place.objective.held:
-        return _by_evaluations(at, place)
-    return _held(at, place)
-
-
-def _standard(place: Place) -> NaturalParams:
-    """Fixed effects and sigma2 at a place, in standard coordinates."""
-    natural = place.optimum.natural
-    assert natural.beta is not None
-    beta = place.objective.moments.basis.standard_beta(natural.beta)
-    return NaturalParams((), natural.sigma2, beta)
-
-
-def _profiled(place: Place, local: Differences) -> Curvature:
-    """The Schur complement of beta and sigma2, where the rows are independent but for R."""
-    objective, sigma2 = place.objective, float(place.optimum.natural.sigma2)
-    by_beta, by_sigma2 = local.across[:, :-1], local.across[:, -1]
-    moved = np.linalg.solve(objective.moments.xx, by_beta.T)
-    hessian = local.hessian + sigma2 * by_beta @ moved
-    if objective.held_sigma2 is None:
-        free = 2.0 * sigma2**2 / objective.degrees_of_freedom
-        hessian += free * np.outer(by_sigma2, by_sigma2)
-    return Curvature(local.gradient, hessian)
-
-
-def _held(at: ObjectiveAt, place: Place) -> Curvature:
-    """Where natural parameters are held or related: these equalities do not depend on theta."""
     problem = make_problem(place.objective, place.objective.held)
     x = encode(problem, place.optimum.natural, place.optimum.theta)
-    local = differences(at, place.objective, place.theta, measure_at(problem, x))
+    local = None if exact is None else exact(place.objective, place.theta, standard_at(problem, x))
+    if local is None and not place.objective.held:
+        return _by_evaluations(at, place)
+    if local is None:
+        local = differences(at, place.objective, place.theta, measure_at(problem, x))
+    else:
+        local = evolve(local, across=local.across @ standard_by_x(problem, x))
     inner = reduced(problem, x)
     across = local.across @ inner.tangent
     inverse = np.linalg.pinv(inner.hessian, rcond=1e-10, hermitian=True)

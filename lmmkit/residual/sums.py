@@ -1,6 +1,6 @@
 """Groups that look alike, summed once: an evaluation then costs patterns, not rows.
 
-Without random effects the likelihood needs only ``C = [X y]'V^-1[X y]``. The groups i of one
+The likelihood, without random effects, needs only ``C = [X y]'V^-1[X y]``. The groups i of one
 pattern, equal in coordinates and covariates, have the same V but for the weights, by whose roots
 their rows are multiplied, so that
 
@@ -33,6 +33,8 @@ class PatternSums:
     coordinates : ndarray (P, n, d)
     covariates : tuple of ndarray (P n, d)
         What each variance function sees.
+    effects : ndarray (P, n, q)
+        What rows load on the random effects of their group, weighted.
     products : ndarray (P, n (n + 1) / 2, (p + 1) (p + 2) / 2)
         Sums over groups of ``[X y]_s [X y]_t'`` and, where s > t, its transpose.
     """
@@ -40,6 +42,7 @@ class PatternSums:
     count: FloatArray = float_array(1)
     coordinates: FloatArray = float_array(3)
     covariates: tuple[FloatArray, ...] = float_arrays(2)
+    effects: FloatArray = float_array(3)
     products: FloatArray = float_array(3)
 
     @property
@@ -56,6 +59,7 @@ class PatternSums:
             count=self.count[patterns],
             coordinates=self.coordinates[patterns],
             covariates=tuple(part[rows] for part in self.covariates),
+            effects=self.effects[patterns],
             products=self.products[patterns],
         )
 
@@ -92,11 +96,14 @@ def pattern_sums(
     blocks: tuple[CorrelatedBlock, ...],
     covariates: tuple[FloatArray, ...],
     columns: FloatArray,
+    effects: FloatArray,
     *,
     parameters: int,
     closed: bool,
 ) -> tuple[PatternSums, ...]:
     """The sums of weighted ``columns`` (N, p + 1), one record a block; none if they save nothing.
+
+    ``effects`` (N, q) are the weighted columns of random effects that each group has of its own.
 
     An iteration over k ``parameters`` needs about 1 + k + k^2 evaluations by rows, which
     ``closed`` forms need not factor; and the work of 1 + 2 k evaluations by sums.
@@ -108,7 +115,8 @@ def pattern_sums(
     for block in blocks:
         g, n, _ = block.coordinates.shape
         seen = [part[block.rows].reshape(g, n, -1) for part in covariates]
-        patterns = find_patterns(np.concatenate([block.coordinates, *seen], 2))
+        loads = effects[block.rows].reshape(g, n, -1)
+        patterns = find_patterns(np.concatenate([block.coordinates, *seen, loads], 2))
         count = np.bincount(patterns.pattern)
         cost += len(count) * n * n * (0.25 * width * width + n)
         size += len(count) * n * n * width * width // 4
@@ -122,6 +130,7 @@ def pattern_sums(
                 count=count.astype(np.float64),
                 coordinates=block.coordinates[patterns.first],
                 covariates=tuple(part[patterns.first].reshape(-1, part.shape[2]) for part in seen),
+                effects=loads[patterns.first],
                 products=np.array(
                     [_products(stacked[e - c : e], n) for c, e in zip(count, ends, strict=True)]
                 ),

@@ -8,11 +8,13 @@ import pytest
 
 from lmmkit.design import build_design
 from lmmkit.likelihood.hold import hold
+from lmmkit.likelihood.objective import Objective
 from lmmkit.parameters import NaturalParams
 from lmmkit.residual import Residual
 from lmmkit.residual.expansion import expand
 from lmmkit.residual.model import ResidualModel, residual_model
 from lmmkit.residual.profile import Differences
+from lmmkit.structures.numeric import numeric_derivatives
 from tests.dense_oracle import numeric_gradient
 from tests.residual.dense import Array, frame, residual_covariance
 from tests.residual.structures import (
@@ -140,3 +142,44 @@ def test_mixed_derivatives_are_those_of_the_gradient(fixed: dict[str, float] | N
     into = np.zeros((len(BETA) + 1, basis.x.shape[1] + 1))
     into[:-1, :-1], into[-1, -1] = basis.x, 1.0
     assert found == pytest.approx(expected @ into, rel=1e-7, abs=1e-7)
+
+
+@pytest.mark.parametrize("restricted", [True, False])
+@pytest.mark.parametrize(
+    ("random", "psi"),
+    [
+        ("(1 | id)", (np.array([[0.8]]),)),
+        ("(visit | id)", (np.array([[0.8, 0.1], [0.1, 0.3]]),)),
+        ("(1 | id) + (0 + visit | id)", (np.array([[0.8]]), np.array([[0.3]]))),
+        ("(visit | id)", (np.array([[0.8, 0.0], [0.0, 0.0]]),)),
+    ],
+)
+@pytest.mark.parametrize("case", [CORRELATIONS[0], CORRELATIONS[8]], ids=lambda case: case.name)
+def test_derivatives_beside_random_effects_are_those_of_the_objective(
+    case: CorrelationCase, random: str, psi: tuple[Array, ...], restricted: bool
+) -> None:
+    residual = Residual(case.structure, VARIANCES[0].structure)
+    data = FRAME.with_columns(w=1.0 + pl.col("visit") % 2)
+    design = build_design(f"y ~ z + {random}", data, weights="w", coordinates=residual.columns)
+    model = residual_model(design, residual)
+    assert model.sums
+    theta = np.random.default_rng(6).normal(0.0, 0.5, len(model.parameters))
+    basis = model.basis
+    at = NaturalParams(basis.standard_psi(psi), SIGMA2, basis.standard_beta(BETA))
+
+    def standard(place: Array) -> Objective:
+        objective = model.objective(place, restricted=restricted)
+        assert objective is not None
+        return objective.standardized()
+
+    def value(place: Array) -> float:
+        return float(standard(place).loglik(at))
+
+    objective = model.objective(theta, restricted=restricted)
+    assert objective is not None
+    found = expand(model, theta, objective, at)
+    assert found.gradient == pytest.approx(numeric_gradient(value, theta, 2e-2), rel=1e-6, abs=1e-6)
+    _, second = numeric_derivatives(lambda place: np.asarray(value(place)), theta)
+    assert found.hessian == pytest.approx(second, rel=1e-5, abs=1e-5)
+    across = numeric_gradient(lambda place: standard(place).score(at), theta, 2e-2)
+    assert pytest.approx(across, rel=1e-6, abs=1e-6) == found.across.T
