@@ -5,13 +5,14 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from lmmkit.errors import ArgumentError, ParameterError, UnsupportedModelError
+from lmmkit.errors import ArgumentError, UnsupportedModelError
 from lmmkit.likelihood import derivatives
 from lmmkit.likelihood.charts import Chart, Params, chart, curvature, matrices_of
 from lmmkit.likelihood.constraints import Hold, Relation
 from lmmkit.likelihood.directions import directions
 from lmmkit.likelihood.elimination import Elimination, eliminate
 from lmmkit.likelihood.one_at_a_time import one_at_a_time
+from lmmkit.likelihood.packed import check_params, in_record, jacobian, profiled
 from lmmkit.likelihood.pieces import Criterion, Pieces, Point, pieces
 from lmmkit.likelihood.structured import StructuredTerm
 from lmmkit.likelihood.system import System, system
@@ -135,8 +136,8 @@ class Objective:
         where, place = self._locate(params)
         parts = self.pieces(place)
         gradient = derivatives.gradient(parts, self.degrees_of_freedom, self.sizes)
-        full = (gradient[..., None, :] @ self._across(where))[..., 0, :]
-        return full[..., self._in_record(params, full.shape[-1])]
+        full = (gradient[..., None, :] @ jacobian(where, self.moments.basis))[..., 0, :]
+        return full[..., in_record(params, self.moments.basis, full.shape[-1])]
 
     @one_at_a_time
     def hessian(self, params: Params) -> FloatArray:
@@ -145,7 +146,7 @@ class Objective:
         at = (self.pieces(place), self.degrees_of_freedom, self.sizes)
         gradient = derivatives.gradient(*at)
         matrix = derivatives.hessian(*at).assembled()
-        across = self._across(where)
+        across = jacobian(where, self.moments.basis)
         full = np.swapaxes(across, -1, -2) @ matrix @ across
         p, p_free = self.moments.basis.x.shape
         full[..., p:, p:] += curvature(params, self.moments.basis, gradient[..., p_free:-1])
@@ -161,7 +162,7 @@ class Objective:
         where, place = self._locate(params)
         at = (self.pieces(place), self.degrees_of_freedom, self.sizes)
         matrix = derivatives.information(*at).assembled()
-        across = self._across(where)
+        across = jacobian(where, self.moments.basis)
         return self._profiled(np.swapaxes(across, -1, -2) @ matrix @ across, params)
 
     @one_at_a_time
@@ -200,8 +201,12 @@ class Objective:
     def _beta(self, place: Located) -> FloatArray:
         return self.moments.basis.beta(place.point.beta)
 
+    def _profiled(self, matrix: FloatArray, params: Params) -> FloatArray:
+        sigma2_held = self.held_sigma2 is not None
+        return profiled(matrix, params, self.moments.basis, sigma2_held=sigma2_held)
+
     def _locate(self, params: Params) -> tuple[Chart, Located]:
-        self._check(params)
+        check_params(params, self.moments.basis)
         where = chart(params, self.moments.basis)
         q = sum(self.sizes)
         D = (where.delta @ directions(self.sizes).T).reshape(*where.delta.shape[:-1], q, q)
@@ -250,62 +255,6 @@ class Objective:
     def pieces(self, place: Located) -> Pieces:
         """What the derivatives at ``place`` are computed from."""
         return pieces(place.point, place.elimination, self.criterion)
-
-    def _across(self, where: Chart) -> FloatArray:
-        """Jacobian of (beta, delta, sigma2) by (beta, matrices, sigma2) of the record."""
-        x = self.moments.basis.x
-        (p, p_free), n = x.shape, where.delta.shape[-1]
-        lead = np.broadcast_shapes(where.by_matrix.shape[:-2], where.by_sigma2.shape[:-1])
-        across = np.zeros((*lead, p_free + n + 1, p + n + 1))
-        across[..., :p_free, :p] = np.linalg.pinv(x)
-        across[..., p_free:-1, p:-1] = where.by_matrix
-        across[..., p_free:-1, -1] = where.by_sigma2
-        across[..., -1, -1] = 1.0
-        return across
-
-    def _in_record(self, params: Params, size: int) -> NDArray[np.bool_]:
-        """Which of (beta, matrices, sigma2) are in the packed record."""
-        kept = np.ones(size, dtype=bool)
-        kept[: len(self.moments.basis.x)] = params.beta is not None
-        kept[-1] = isinstance(params, NaturalParams)
-        return kept
-
-    def _profiled(self, matrix: FloatArray, params: Params) -> FloatArray:
-        """The Schur complement of the coordinates that the record leaves to be profiled."""
-        kept = self._in_record(params, matrix.shape[-1])
-        out = ~kept
-        if self.held_sigma2 is not None:
-            out[-1] = False
-        inner = matrix[..., kept, :][..., kept]
-        if not out.any():
-            return inner
-        across = matrix[..., out, :][..., kept]
-        correction = np.linalg.solve(matrix[..., out, :][..., out], across)
-        return inner - np.swapaxes(across, -1, -2) @ correction
-
-    def _check(self, params: Params) -> None:
-        if not isinstance(params, Params):
-            raise ParameterError(
-                "expected NaturalParams, ProfileParams or SquareRootParams, got "
-                f"{type(params).__name__}; the record's type says what its numbers mean"
-            )
-        expected = tuple(len(c) for c in self.moments.basis.z)
-        sizes = tuple(matrix.shape[-1] for matrix in matrices_of(params))
-        if sizes != expected:
-            raise ParameterError(
-                f"expected one matrix a random term, of sizes {expected}, got sizes {sizes}"
-            )
-        p = len(self.moments.basis.x)
-        if params.beta is not None and params.beta.shape[-1] != p:
-            raise ParameterError(
-                f"expected beta with {p} fixed effects, got {params.beta.shape[-1]}"
-            )
-        basis = self.moments.basis
-        held = ~(basis.x != 0).any(axis=1)
-        if params.beta is not None and held.any():
-            given, known = params.beta[..., held], basis.origin[..., held]
-            if not np.allclose(given, known, rtol=1e-9, atol=0.0):
-                raise ParameterError(f"expected the held fixed effects {known}, got {given}")
 
 
 def ml(moments: Moments) -> Objective:
