@@ -15,12 +15,13 @@ from lmmkit.optimize.climb import climb
 from lmmkit.optimize.constrained_problem import Problem, encode, make_problem
 from lmmkit.records import FloatArray, evolve
 from lmmkit.residual.fitted import FittedResidual
-from lmmkit.residual.joint import hold_one, joint_problem
+from lmmkit.residual.joint import bounded, hold_one, joint_problem
 
 _INSIDE = 1e-6
 _STARTS = 2
 _AWAY = 0.3
 _NUDGE = 0.01
+_FARTHEST = 12.0
 
 
 def estimates(fit: Fit) -> FloatArray:
@@ -77,6 +78,7 @@ def _climb(
         found = climb(problem, start)
         return found.x, found.loglik, found.distance
     rest, theta = np.split(start, [-len(fit.residual.theta)])
+    theta = np.where(bounded(fit.residual), np.clip(theta, -_FARTHEST, _FARTHEST), theta)
     structure = _structure(fit.residual, target, value, theta)
     joint = joint_problem(structure, _equations(fit, target, value))
     found = climb(joint, np.append(rest, structure.theta[structure.free]))

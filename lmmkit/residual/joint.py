@@ -23,6 +23,7 @@ from lmmkit.residual.profile import differences, measure_at
 from lmmkit.residual.restriction import restriction, slopes
 
 _FARTHEST = 30.0
+_LOST = 18.0
 _NEARLY = 28.0
 
 
@@ -53,10 +54,15 @@ class JointProblem:
         rest, free = np.split(x, [self.n_inside])
         far = float(np.abs(free).max(initial=0.0)) > _FARTHEST
         objective = None if far else self.structure.at_free(free)
-        return -np.inf if objective is None else self._inside(objective).loglik(rest)
+        try:
+            return -np.inf if objective is None else self._inside(objective).loglik(rest)
+        except np.linalg.LinAlgError:  # a trial so far out that nothing else can be told
+            return -np.inf
 
     def derivatives(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
         """The gradient and the Hessian of the log-likelihood.
+
+        Zero by an element of theta so far out that only rounding is left of them.
 
         Raises
         ------
@@ -78,6 +84,9 @@ class JointProblem:
             local = evolve(local, across=local.across @ standard_by_x(here, rest))
         gradient = np.append(gradient, local.gradient)
         hessian = np.block([[hessian, local.across.T], [local.across, local.hessian]])
+        far = (np.abs(free) > _LOST) & bounded(self.structure)[self.structure.free]
+        lost = np.append(np.zeros(self.n_inside, dtype=bool), far)
+        gradient[lost] = hessian[lost] = hessian[:, lost] = 0.0
         if not (np.isfinite(gradient).all() and np.isfinite(hessian).all()):
             raise ParameterError("the residual structure has no likelihood next to its parameters")
         return gradient, hessian
@@ -101,6 +110,11 @@ def joint_problem(structure: FittedResidual, equations: tuple[Equation, ...]) ->
     if objective is None:
         raise ParameterError("the residual structure has no likelihood at these parameters")
     return JointProblem(structure, make_problem(objective, equations))
+
+
+def bounded(structure: FittedResidual) -> NDArray[np.bool_]:
+    """Which elements of theta (k,) are of parameters with bounds, which they near."""
+    return np.isfinite([parameter.lower for parameter in structure.model.parameters])
 
 
 def hold_one(structure: FittedResidual, number: int, value: float) -> FittedResidual:

@@ -7,10 +7,13 @@ import polars as pl
 import pytest
 
 from lmmkit.design import build_design
+from lmmkit.fit import fit
 from lmmkit.likelihood.hold import hold
 from lmmkit.likelihood.objective import Objective
+from lmmkit.likelihood.relations import tie
 from lmmkit.parameters import NaturalParams
-from lmmkit.residual import Residual
+from lmmkit.records import evolve
+from lmmkit.residual import Residual, per_stratum, unstructured
 from lmmkit.residual.expansion import expand
 from lmmkit.residual.model import ResidualModel, residual_model
 from lmmkit.residual.profile import Differences
@@ -175,11 +178,43 @@ def test_derivatives_beside_random_effects_are_those_of_the_objective(
     def value(place: Array) -> float:
         return float(standard(place).loglik(at))
 
-    objective = model.objective(theta, restricted=restricted)
-    assert objective is not None
-    found = expand(model, theta, objective, at)
+    def expanded(place: Array) -> Differences:
+        objective = model.objective(place, restricted=restricted)
+        assert objective is not None
+        return expand(model, place, objective, at)
+
+    found = expanded(theta)
     assert found.gradient == pytest.approx(numeric_gradient(value, theta, 2e-2), rel=1e-6, abs=1e-6)
-    _, second = numeric_derivatives(lambda place: np.asarray(value(place)), theta)
-    assert found.hessian == pytest.approx(second, rel=1e-5, abs=1e-5)
+    second = numeric_gradient(lambda place: expanded(place).gradient, theta, 2e-2)
+    assert found.hessian == pytest.approx(second, rel=1e-6, abs=1e-5)
     across = numeric_gradient(lambda place: standard(place).score(at), theta, 2e-2)
     assert pytest.approx(across, rel=1e-6, abs=1e-6) == found.across.T
+
+
+def test_derivatives_by_free_elements_where_others_depend_on_them() -> None:
+    """A correlation that is held, two that are tied: theta is no linear function of the rest."""
+    fixed = {("Residual", "cor(0, 2)"): 0.3}
+    ties = (tie(("Residual", "cor(0, 1)"), ("Residual", "cor(1, 2)")),)
+    structure = Residual(unstructured("visit", group="id"), per_stratum("kind"))
+    found = fit("y ~ z", FRAME, residual=structure, fixed=fixed, constraints=ties).residual
+    assert found is not None
+    moved = found.with_free(found.theta[found.free] + 0.1)
+    assert moved is not None
+    here = evolve(found, theta=moved)
+    objective = here.objective(moved)
+    assert objective is not None
+    at = NaturalParams((), SIGMA2, objective.moments.basis.standard_beta(BETA))
+
+    def standard(free: Array) -> Objective:
+        objective = here.at_free(free)
+        assert objective is not None
+        return objective.standardized()
+
+    own, free = here.expand(objective, at), moved[here.free]
+    assert own is not None
+    gradient = numeric_gradient(lambda place: float(standard(place).loglik(at)), free, 1e-2)
+    assert own.gradient == pytest.approx(gradient, rel=1e-6, abs=1e-6)
+    _, second = numeric_derivatives(lambda place: np.asarray(standard(place).loglik(at)), free)
+    assert own.hessian == pytest.approx(second, rel=1e-4, abs=1e-3)
+    across = numeric_gradient(lambda place: standard(place).score(at), free, 1e-2)
+    assert pytest.approx(across, rel=1e-6, abs=1e-5) == own.across.T

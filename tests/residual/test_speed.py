@@ -42,6 +42,13 @@ def test_repeated_measures_of_ten_thousand_patients_with_dropout(n: int, seconds
     assert _seconds("y ~ visit * arm + base", frame, structure) < seconds
 
 
+@pytest.mark.slow
+def test_random_effects_beside_many_residual_parameters() -> None:
+    series = _series(5_000, 8).with_columns(visit=pl.format("v{}", pl.col("t").cast(pl.Int64)))
+    structure = Residual(ar1("t", group="id"), per_stratum("visit"))
+    assert _seconds("y ~ x + visit + (1 | id)", series, structure) < 1.5
+
+
 def _series(groups: int, rows: int) -> pl.DataFrame:
     generator = np.random.default_rng(2)
     e = np.empty((groups, rows))
