@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from lmmkit.likelihood import grouped
-from lmmkit.likelihood.dense import cholesky_lower, solve_triangular
+from lmmkit.likelihood.dense import cholesky_lower, product, solve_triangular
 from lmmkit.likelihood.pairs import Pairs, weighed
 from lmmkit.likelihood.sparse import Sparse, block_diagonal, by_effect, by_level, plus
 from lmmkit.likelihood.system import Node, System
@@ -93,6 +93,18 @@ class DenseStage:
     def rows(self, k: int) -> slice:
         """Where the effects of the node's factor k are."""
         return slice(self.node.starts[k], self.node.starts[k + 1])
+
+    def unexplained(self, outer: FloatArray, modes: FloatArray) -> FloatArray:
+        """``outer - S modes`` of ``modes = K outer``: ``D^-1 modes`` where D has an inverse."""
+        parts = []
+        for k, inverse in enumerate(self.inverses):
+            rows, part = self.rows(k), modes[self.rows(k)]
+            if inverse is None:
+                parts.append(outer[rows] - product(self.S[rows], modes))
+            else:
+                levels = part.reshape(self.node.n_levels[k], len(inverse), part.shape[1])
+                parts.append((inverse @ levels).reshape(part.shape))
+        return np.concatenate(parts)
 
     def scaled(self, rows: FloatArray, *, transposed: bool = False) -> FloatArray:
         """``rows B``, or ``rows B'``, of rows (r, n); B is block diagonal over all levels."""

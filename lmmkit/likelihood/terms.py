@@ -178,7 +178,7 @@ def _dense_terms(
     half = dense.scaled(inverse_from(dense.root), transposed=True)
     K = inverse[last, last] = dense.scaled(half.T, transposed=True).T
     modes[last] = product(K, outer)
-    projected = outer - product(dense.S, modes[last])
+    projected = dense.unexplained(outer, modes[last])
     found = []
     for k, columns in enumerate(node.columns):
         q, rows, D_inverse = len(columns), dense.rows(k), dense.inverses[k]

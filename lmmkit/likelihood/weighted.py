@@ -73,7 +73,7 @@ def weighted(terms: Terms, vectors: dict[int, FloatArray]) -> dict[int, FloatArr
     if done.dense is not None:
         last = system.last
         modes[last] = product(coupling.inverse[last, last], outer[last])
-        result[last] = outer[last] - product(done.dense.S, modes[last])
+        result[last] = done.dense.unexplained(outer[last], modes[last])
     for k in reversed(range(system.last)):
         for to, part in coupling.C[k].items():
             result[k] = result[k] - part @ modes[to]
