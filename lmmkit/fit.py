@@ -28,8 +28,8 @@ from lmmkit.parameters.natural import NaturalParams
 from lmmkit.parameters.profile import ProfileParams
 from lmmkit.parameters.square_root import SquareRootParams
 from lmmkit.records import FloatArray, record, require
+from lmmkit.residual.bind import residual_model
 from lmmkit.residual.fitted import FittedResidual, maximize_with_residual
-from lmmkit.residual.model import residual_model
 from lmmkit.residual.residual import Residual, checked_residual
 
 _ROUNDING = 1e-13

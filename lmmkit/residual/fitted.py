@@ -21,10 +21,11 @@ from lmmkit.residual.held import restrict
 from lmmkit.residual.maximize import maximize_residual
 from lmmkit.residual.model import ResidualModel
 from lmmkit.residual.profile import Differences
-from lmmkit.residual.restriction import Restriction
+from lmmkit.residual.restriction import Restriction, restriction
 from lmmkit.residual.starts import with_peaks
 
 _ROUNDS = 50
+_TURNS = 8
 _AGREE = 1e-9
 
 
@@ -70,6 +71,13 @@ class FittedResidual:
     def tangent(self) -> FloatArray:
         """Derivatives (k, f) of theta by its free elements."""
         return self.restriction.tangent(self.model.values, self.theta)
+
+    def turned(self) -> "FittedResidual | None":
+        """The same with the dependent elements that are best here; None if they are those."""
+        known = self.restriction
+        best = restriction(self.model.values, self.theta[None], known.rows, known.right)
+        same = best is None or np.array_equal(best.dependent, known.dependent)
+        return None if best is None or same else evolve(self, restriction=best)
 
     def expand(self, objective: Objective, at: NaturalParams) -> Differences | None:
         """Exact derivatives by the free elements of theta, of a model of pattern sums.
@@ -172,6 +180,24 @@ def maximize_with_residual(
 
 
 def _search(
+    current: FittedResidual,
+    inner: Callable[[Objective, SquareRootParams | None], Optimum],
+    starts: FloatArray,
+) -> tuple[FittedResidual, Objective, Optimum]:
+    """From several starts; where the restriction turns, by other free elements of theta."""
+    found = _climb(current, inner, starts)
+    for _ in range(_TURNS):
+        turned = found[0].turned()
+        if found[2].certificate.converged or turned is None:
+            break
+        again = _climb(turned, inner, turned.theta[None])
+        found = max(found, again, key=lambda one: (one[2].loglik, one[2].certificate.converged))
+        if found is not again:
+            break
+    return found
+
+
+def _climb(
     current: FittedResidual,
     inner: Callable[[Objective, SquareRootParams | None], Optimum],
     starts: FloatArray,

@@ -10,8 +10,9 @@ from lmmkit.errors import ConformanceError
 from lmmkit.fit import fit
 from lmmkit.inference.residual_parameters import standard_errors
 from lmmkit.parameters.natural import NaturalParams
+from lmmkit.residual.bind import residual_model
 from lmmkit.residual.contract import Correlation, VarianceFunction
-from lmmkit.residual.model import ResidualModel, residual_model
+from lmmkit.residual.model import ResidualModel
 from lmmkit.residual.residual import Residual
 
 _GROUPS = 200

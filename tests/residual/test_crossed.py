@@ -10,7 +10,7 @@ from lmmkit.fit import fit
 from lmmkit.inference import predict, random_effects, residuals, variance_components
 from lmmkit.parameters import NaturalParams
 from lmmkit.residual import Residual, ar1, per_stratum
-from lmmkit.residual.model import residual_model
+from lmmkit.residual.bind import residual_model
 from tests.residual.dense import dense_value, frame, residual_covariance
 
 DATA = frame(seed=11, groups=24).with_columns(

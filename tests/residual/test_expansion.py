@@ -14,8 +14,9 @@ from lmmkit.likelihood.relations import tie
 from lmmkit.parameters import NaturalParams
 from lmmkit.records import evolve
 from lmmkit.residual import Residual, per_stratum, unstructured
+from lmmkit.residual.bind import residual_model
 from lmmkit.residual.expansion import expand
-from lmmkit.residual.model import ResidualModel, residual_model
+from lmmkit.residual.model import ResidualModel
 from lmmkit.residual.profile import Differences
 from lmmkit.structures.numeric import numeric_derivatives
 from tests.dense_oracle import numeric_gradient

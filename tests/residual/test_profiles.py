@@ -223,3 +223,17 @@ def test_limits_by_dense_algebra(name: Any) -> None:
             options={"gtol": 1e-4},
         )
         assert 2.0 * (found.loglik + best.fun) == pytest.approx(DROP, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_a_held_correlation_that_others_hardly_allow() -> None:
+    """The equality folds: no one element of theta can be solved for all along the way."""
+    data = frame(seed=1, groups=40)
+    model = Residual(unstructured("visit", group="id"), per_stratum("visit"))
+    found = fit("y ~ x", data, reml=False, residual=model)
+    key = ("Residual", "cor(3, 4)")
+    curve = profile(found, [key], n_points=3).sort("value")
+    for value, loglik in (curve.row(0)[3:5], curve.row(-1)[3:5]):
+        held = fit("y ~ x", data, reml=False, residual=model, fixed={key: value})
+        assert held.certificate.converged
+        assert held.loglik == pytest.approx(loglik, rel=1e-7)

@@ -8,8 +8,9 @@ import pytest
 
 from lmmkit.design import build_design
 from lmmkit.residual import Residual
+from lmmkit.residual.bind import residual_model
 from lmmkit.residual.contract import ClosedForm
-from lmmkit.residual.model import ResidualModel, residual_model
+from lmmkit.residual.model import ResidualModel
 from tests.dense_oracle import numeric_gradient
 from tests.residual.dense import (
     at_natural,
