@@ -40,16 +40,17 @@ def pairs_of(U: Sparse, q: int) -> Pairs | None:
     from scipy.sparse import csc_array
 
     rows, columns = triangle(q)
+    n = U.shape[1]
     blocks = U.tobsr((q, 1))
     blocks.sort_indices()
     degree = np.diff(blocks.indptr).astype(np.int64)
-    if len(rows) * int((degree * (degree + 1) // 2).sum()) > _MOST_ENTRIES:
+    too_many = len(rows) * int((degree * (degree + 1) // 2).sum()) > _MOST_ENTRIES
+    if too_many or n * n > np.iinfo(np.int32).max:
         return None
     place = np.arange(len(blocks.indices))
     count = place - np.repeat(blocks.indptr[:-1], degree) + 1
     ends = np.cumsum(count)
     other = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - place - 1, count)
-    n, m = U.shape[1], len(degree)
     where = np.repeat(blocks.indices * np.int32(n), count) + blocks.indices.take(other)
     starts = np.concatenate([[0], ends])[blocks.indptr].astype(np.int32)
     values = np.ascontiguousarray(blocks.data[..., 0].T)
@@ -59,7 +60,7 @@ def pairs_of(U: Sparse, q: int) -> Pairs | None:
         if j != k:
             product = 0.5 * (product + np.repeat(values[k], count) * values[j].take(other))
         product[ends - 1] *= 0.5
-        entries.append(csc_array((product, where, starts), shape=(n * n, m)))
+        entries.append(csc_array((product, where, starts), shape=(n * n, len(degree))))
     return Pairs(n, tuple(entries))
 
 

@@ -20,6 +20,7 @@ from lmmkit.records import FloatArray, computed_array, record
 _MANY_LEVELS = 2_000
 _FEW_PRODUCTS = 100
 _CACHED = 160_000
+_LONGEST_RUN = 8_192
 
 
 @record
@@ -91,7 +92,7 @@ def totals(patterns: Patterns, D: FloatArray) -> Totals:
     lead = np.broadcast_shapes(D.shape[:-2], patterns.inside.shape[:-3])
     n_W, n_P = len(triangle(q)[0]), q * r
     width = n_W + len(triangle(n_P)[0])
-    step = min(max(_CACHED // width, 1), n)
+    step = min(max(_CACHED // width, 1), _LONGEST_RUN, n)
     left, right = np.ones((*lead, 1 + n_W, step)), np.empty((*lead, width, step))
     log_det, products = np.zeros(D.shape[:-2]), patterns.outside
     sums: FloatArray = np.zeros((*lead, 1 + n_W, width))
@@ -128,7 +129,7 @@ def _fill(W: FloatArray, P: FloatArray, left: FloatArray, right: FloatArray) -> 
 
 
 def _residual(beta: FloatArray) -> FloatArray:
-    """V with ``y - X beta = [X y] v``."""
+    """The vector v of ``y - X beta = [X y] v``."""
     return np.concatenate([-beta, np.ones((*beta.shape[:-1], 1))], axis=-1)
 
 
