@@ -124,11 +124,10 @@ def _of_sums(
     deviation = np.exp(model.log_deviation_of(theta, sums))
     scale = deviation[:, :, None] * deviation[:, None, :]
     noise = L @ transposed(L) * scale
+    A = np.linalg.inv(L) / deviation[:, None, :]
     if len(each):
-        root = np.linalg.cholesky(noise + sums.effects @ D @ transposed(sums.effects))
-        A = np.linalg.inv(root)
-    else:
-        A = np.linalg.inv(L) / deviation[:, None, :]
+        loads = A @ sums.effects
+        A = np.linalg.inv(np.linalg.cholesky(np.eye(n) + loads @ D @ transposed(loads))) @ A
     half = 0.5 * sums.count[:, None, None] * np.eye(n)
     M = A @ sums.contracted(F) @ transposed(A) + half
     G = transposed(A) @ M @ A

@@ -7,7 +7,7 @@ import pytest
 from lmmkit import tie
 from lmmkit.fit import fit
 from lmmkit.inference import residual_parameters, variance_components
-from lmmkit.residual import Residual, ar1
+from lmmkit.residual import Residual, ar1, per_stratum
 from tests.dense_oracle import numeric_hessian
 from tests.residual.dense import dense_value, frame, residual_covariance
 
@@ -90,3 +90,26 @@ def test_variances_tied_beside_a_residual_structure() -> None:
     information = -numeric_hessian(lambda v: _dense(np.array([v[0], *v])), at, 2e-2 * at)
     errors = np.sqrt(np.diagonal(np.linalg.inv(information)))
     assert residual_parameters(found)["std_error"].item() == pytest.approx(errors[2], rel=1e-3)
+
+
+def test_an_intercept_that_dwarfs_the_residuals_is_as_one_of_each_group() -> None:
+    """By restricted likelihood, random effects of any variance are fixed ones in the limit."""
+    generator = np.random.default_rng(0)
+    e = np.empty((40, 5))
+    e[:, 0] = generator.standard_normal(40)
+    for i in range(1, 5):
+        e[:, i] = 0.6 * e[:, i - 1] + 0.8 * generator.standard_normal(40)
+    y = 1e4 * generator.standard_normal((40, 1)) + np.linspace(1.0, 2.0, 5) * e
+    data = pl.DataFrame(
+        {"id": np.repeat(np.arange(40), 5), "t": np.tile(np.arange(5), 40), "y": y.ravel()}
+    )
+    structure = Residual(ar1("t", group="id"), per_stratum("t"))
+    random = fit("y ~ t + (1 | id)", data, residual=structure)
+    fixed = fit("y ~ t + C(id)", data, residual=structure)
+    assert random.certificate.converged
+    assert random.residual is not None
+    assert fixed.residual is not None
+    assert random.residual.estimates == pytest.approx(fixed.residual.estimates, rel=1e-4)
+    assert float(random.natural.sigma2) == pytest.approx(float(fixed.natural.sigma2), rel=1e-4)
+    errors = [residual_parameters(each)["std_error"].to_numpy() for each in (random, fixed)]
+    assert errors[0] == pytest.approx(errors[1], rel=1e-3)
