@@ -10,6 +10,7 @@ from typing import TypeAlias
 import numpy as np
 
 from lmmkit.records import FloatArray, IntArray, float_array, int_array, record
+from lmmkit.residual.slopes import mixed_differences
 
 _WIDEST = 30.0
 _STEP = 1e-5
@@ -79,18 +80,21 @@ class Restriction:
         return across
 
     def curvature(self, values: Values, theta: FloatArray, weights: FloatArray) -> FloatArray:
-        """Second derivatives (f, f) of ``weights @ theta`` by the free elements of theta."""
-        free = theta[self.free]
-        rows = []
-        for step in _BEND * np.eye(len(free)):
-            sides = [self.complete(values, theta, free + sign * step) for sign in (1.0, -1.0)]
-            ahead, behind = (
-                np.full(len(free), np.nan) if side is None else weights @ self.tangent(values, side)
-                for side in sides
-            )
-            rows.append((ahead - behind) / (2.0 * _BEND))
-        matrix = np.reshape(rows, (len(free),) * 2)
-        return np.asarray(0.5 * (matrix + matrix.T))
+        """Second derivatives (f, f) of ``weights @ theta`` by the free elements of theta.
+
+        Those of the values along the tangent, as the equalities pass them on.
+        """
+        by_theta = self.rows @ slopes(values, theta, np.arange(len(theta), dtype=np.int32))
+        passed = np.linalg.solve(by_theta[:, self.dependent].T, weights[self.dependent]) @ self.rows
+        tangent = self.tangent(values, theta)
+
+        def along(step: FloatArray) -> float:
+            return -float(passed @ values(theta + tangent @ step))
+
+        steps = _BEND * np.eye(len(self.free))
+        plus, minus = (np.array([along(sign * step) for step in steps]) for sign in (1.0, -1.0))
+        centre = along(np.zeros(len(steps)))
+        return mixed_differences(along, centre, plus, minus, _BEND)
 
     def _met(self, values: Values, theta: FloatArray, moving: IntArray) -> FloatArray | None:
         """Newton's method on the equalities alone, over some elements of theta."""

@@ -20,7 +20,8 @@ from lmmkit.residual import (
     toeplitz,
     unstructured,
 )
-from tests.residual.dense import frame
+from tests.dense_oracle import numeric_hessian
+from tests.residual.dense import Array, frame
 
 DATA = frame(seed=2, groups=40).with_columns(
     merged=pl.when(pl.col("kind") == "p").then(pl.lit("p")).otherwise(pl.lit("rest"))
@@ -173,3 +174,21 @@ def test_the_rest_is_a_place_where_the_relation_holds() -> None:
     assert ahead is not None
     assert behind is not None
     assert (ahead - behind) / 2.0 == pytest.approx(tangent @ step, rel=1e-5)
+
+
+def test_the_curvature_of_the_place() -> None:
+    residual = Residual(unstructured("visit", group="id"))
+    ties = [tie(*_own("cor(0, 1)", "cor(2, 3)"))]
+    found = _fit(residual, ties, "y ~ x", fixed={("Residual", "cor(1, 2)"): 0.1}).residual
+    assert found is not None
+    weights = np.arange(1.0, 1.0 + len(found.theta))
+    free = found.theta[found.free]
+
+    def weighed(u: Array) -> float:
+        theta = found.with_free(u)
+        assert theta is not None
+        return float(weights @ theta)
+
+    numeric = numeric_hessian(weighed, free, 1e-2 * np.ones(len(free)))
+    exact = found.restriction.curvature(found.model.values, found.theta, weights)
+    assert exact == pytest.approx(numeric, abs=1e-4 * np.abs(numeric).max())
