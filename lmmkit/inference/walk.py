@@ -76,7 +76,7 @@ def _start(ground: Terrain, target: Target, sign: int, jump: float) -> _Walker:
         step = 0.1 * unit
     far = step
     if target.kind != "fixed":
-        step, far = min(step, max(abs(target.estimate), unit)), max(step, unit)
+        step, far = min(step, max(abs(target.estimate), unit)), unit
     return _Walker(side, step, _FAR_OUT * far, target.estimate == side.bound)
 
 

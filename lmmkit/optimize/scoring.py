@@ -94,7 +94,9 @@ def _scored(objective: Objective, score: Score) -> tuple[FloatArray, bool]:
     if objective.held_sigma2 is None:
         by_sigma2 = parts.delta_sigma2 / parts.sigma2_sigma2
         information = information - np.outer(by_sigma2, parts.delta_sigma2)
-    ridge = _RIDGE * np.diag(np.diagonal(parts.delta_delta))
+    known = np.diagonal(parts.delta_delta)
+    # a covariance of effects that no row has both of stays where it is
+    ridge = _RIDGE * np.diag(np.where(known > 0, known, known.max(initial=0.0)))
     step = np.linalg.solve(information + ridge, packed_gradient(score))
     residual = sigma2 - float(by_sigma2 @ step)
     step *= sigma2 / max(residual, _SMALLEST_SHRINKAGE * sigma2)

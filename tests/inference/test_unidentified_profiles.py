@@ -41,3 +41,19 @@ def test_two_names_of_one_factor_share_its_variance() -> None:
     for group in ("a", "copy"):
         limits = table.filter(group=group).select("conf_low", "conf_high").rows()
         assert limits == [(0.0, pytest.approx(high, rel=1e-5))]
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "y ~ x + two + (x | two)",
+        "y ~ x + (0 + two | two)",
+        "y ~ x + a + (1 | a)",
+    ],
+)
+def test_every_parameter_has_limits_around_its_estimate(formula: str) -> None:
+    table = confidence_intervals(fit(formula, crossed()), "profile")
+    low, high = table["conf_low"], table["conf_high"]
+    assert (low <= table["estimate"].fill_null(low)).all()
+    assert (table["estimate"].fill_null(high) <= high).all()
+    assert (low < high).all()
