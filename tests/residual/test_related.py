@@ -177,9 +177,9 @@ def test_the_rest_is_a_place_where_the_relation_holds() -> None:
 
 
 def test_the_curvature_of_the_place() -> None:
-    residual = Residual(unstructured("visit", group="id"))
-    ties = [tie(*_own("cor(0, 1)", "cor(2, 3)"))]
-    found = _fit(residual, ties, "y ~ x", fixed={("Residual", "cor(1, 2)"): 0.1}).residual
+    residual = Residual(toeplitz("visit", group="id"))
+    ties = [tie(*_own("rho1", "rho2"))]
+    found = _fit(residual, ties, "y ~ x", fixed={("Residual", "rho3"): 0.1}).residual
     assert found is not None
     weights = np.arange(1.0, 1.0 + len(found.theta))
     free = found.theta[found.free]
