@@ -111,6 +111,8 @@ def _advance(
         if away < walker.far or point.zeta >= cutoff:
             raise fault
         return attrs.evolve(walker, done=True)
+    if np.isinf(moved) and away >= walker.far and side.points[-1].zeta < 0.5 * cutoff:
+        return attrs.evolve(walker, done=True)
     if np.isinf(moved):
         step = abs(point.value - side.points[-1].value)
         if step > _END * away:
