@@ -52,8 +52,9 @@ def refit(
         if target.kind == "sigma":
             x = _with_sigma(fit, x, _held(target, value))
         try:
-            return _climb(fit, target, _held(target, value), x)
-        except ParameterError:
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                return _climb(fit, target, _held(target, value), x)
+        except (ParameterError, np.linalg.LinAlgError):  # so far out that nothing can be told
             continue
     return start, -np.inf, 0.0
 
