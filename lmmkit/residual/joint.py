@@ -23,6 +23,7 @@ from lmmkit.residual.profile import differences, measure_at
 from lmmkit.residual.restriction import restriction, slopes
 
 _FARTHEST = 30.0
+_LOG_SIGMA = 100.0
 _LOST = 18.0
 _NEARLY = 28.0
 
@@ -52,7 +53,7 @@ class JointProblem:
     def loglik(self, x: FloatArray) -> float:
         """The log-likelihood; minus infinity where R is not positive definite."""
         rest, free = np.split(x, [self.n_inside])
-        far = float(np.abs(free).max(initial=0.0)) > _FARTHEST
+        far = float(np.abs(free).max(initial=0.0)) > _FARTHEST or abs(rest[-1]) > _LOG_SIGMA
         objective = None if far else self.structure.at_free(free)
         try:
             return -np.inf if objective is None else self._inside(objective).loglik(rest)
