@@ -8,6 +8,9 @@ from lmmkit.records import FloatArray, record
 from lmmkit.residual.contract import Coordinates, ResidualParameter
 from lmmkit.residual.visits import ByVisit, Visits, by_visit, check_together
 
+# further out sinh would overflow, and the correlation is 1 to rounding long before
+_FAR = 300.0
+
 
 @record
 class Unstructured:
@@ -58,7 +61,7 @@ class Unstructured:
         bend = 3.0 * along * np.outer(own, own) - np.outer(pulled, own) - np.outer(own, pulled)
         bend -= np.diag(along)
         same = row[:, None] == row
-        slope = np.cosh(theta) / length[row]
+        slope = np.cosh(np.clip(theta, -_FAR, _FAR)) / length[row]
         matrix += np.where(same, slope[:, None] * bend * slope, 0.0)
         # sinh'' = sinh, and moves have its slope in them
         return matrix + np.diag((pull[row] * moves).sum(axis=1) * np.tanh(theta))
@@ -67,7 +70,7 @@ class Unstructured:
 def _unit_rows(theta: FloatArray, v: int) -> tuple[FloatArray, FloatArray]:
     """L (v, v), and the lengths (v,) that its rows had."""
     factor = np.eye(v)
-    factor[np.tril_indices(v, -1)] = np.sinh(theta)
+    factor[np.tril_indices(v, -1)] = np.sinh(np.clip(theta, -_FAR, _FAR))
     length = np.sqrt((factor**2).sum(axis=1))
     return factor / length[:, None], length
 
@@ -77,7 +80,7 @@ def _moves(theta: FloatArray, v: int) -> tuple[FloatArray, FloatArray, FloatArra
     factor, length = _unit_rows(theta, v)
     row, column = np.tril_indices(v, -1)
     moves = np.eye(v)[column] - factor[row] * factor[row, column][:, None]
-    return factor, moves * (np.cosh(theta) / length[row])[:, None], length
+    return factor, moves * (np.cosh(np.clip(theta, -_FAR, _FAR)) / length[row])[:, None], length
 
 
 @record
