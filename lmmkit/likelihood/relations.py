@@ -1,6 +1,8 @@
 """Equalities between covariance parameters, by the names that users read."""
 
+import math
 from collections.abc import Iterable, Mapping
+from numbers import Real
 from typing import Any
 
 import attrs
@@ -20,11 +22,21 @@ def _coefficients(value: Any) -> dict[Any, float]:
             f"{{('g', 'sd_a'): 1, ('g', 'sd_b'): -2}}, got {value!r}"
         )
     for key, number in value.items():
-        if isinstance(number, bool) or not isinstance(number, int | float) or not number:
+        if not _is_finite(number) or not number:
             raise ParameterError(
-                f"linear: expected a coefficient other than 0 of {key!r}, got {number!r}"
+                f"linear: expected a finite coefficient other than 0 of {key!r}, got {number!r}"
             )
     return {key: float(number) for key, number in value.items()}
+
+
+def _value(value: Any) -> float:
+    if not _is_finite(value):
+        raise ParameterError(f"linear: expected value to be a finite number, got {value!r}")
+    return float(value)
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 @record
@@ -41,7 +53,7 @@ class LinearConstraint:
     """
 
     coefficients: dict[Any, float] = attrs.field(converter=_coefficients)
-    value: float = attrs.field(default=0.0, converter=float)
+    value: float = attrs.field(default=0.0, converter=_value)
 
 
 def linear(coefficients: Mapping[Any, float], value: float = 0.0) -> LinearConstraint:
@@ -49,6 +61,11 @@ def linear(coefficients: Mapping[Any, float], value: float = 0.0) -> LinearConst
 
     For example ``linear({("g", "sd_a"): 1, ("g", "sd_b"): -2})``: one standard deviation is twice
     the other.
+
+    Raises
+    ------
+    ParameterError
+        For coefficients that are 0 or not finite, or a value that is not finite.
     """
     return LinearConstraint(dict(coefficients), value)
 

@@ -5,6 +5,7 @@ import polars as pl
 
 from lmmkit.design.design import Design
 from lmmkit.design.group import group
+from lmmkit.errors import DataError
 from lmmkit.moments.basis import standard_basis
 from lmmkit.records import FloatArray, IntArray
 from lmmkit.residual.contract import ClosedForm, Coordinates
@@ -22,7 +23,7 @@ def residual_model(design: Design, residual: Residual) -> ResidualModel:
     Raises
     ------
     DataError, ColumnNotFoundError
-        Where the coordinates do not fit the structure.
+        Where the coordinates do not fit the structure, or leave it without parameters.
     UnsupportedModelError
         Where rows of large residual groups would load on too many levels of a random term.
     """
@@ -42,6 +43,13 @@ def residual_model(design: Design, residual: Residual) -> ResidualModel:
     log_scale = np.zeros(n) if design.weights is None else 0.5 * np.log(design.weights[order])
     basis = standard_basis(group(inner))
     learned_residual = Residual(correlation, tuple(learned))
+    n_parameters = sum(len(part.parameters) for part in parts(learned_residual))
+    if not n_parameters:
+        raise DataError(
+            f"residual: the structure of {', '.join(map(repr, residual.columns))} has no parameter "
+            "here; a variance by stratum needs two strata, a correlation by visits two visits; "
+            "leave residual= out, or give variances that are known as weights="
+        )
     sums: tuple[PatternSums, ...] = ()
     if _effects_are_of_groups(inner, rows) and not learned_residual.uses_fitted:
         root = np.exp(log_scale)[:, None]
@@ -53,7 +61,7 @@ def residual_model(design: Design, residual: Residual) -> ResidualModel:
             tuple(covariates),
             root * columns,
             root * np.concatenate([np.empty((n, 0)), *loads], axis=1),
-            parameters=sum(len(part.parameters) for part in parts(learned_residual)),
+            parameters=n_parameters,
             closed=correlation is None or isinstance(correlation, ClosedForm),
         )
     return ResidualModel(

@@ -266,6 +266,16 @@ CASES: dict[str, tuple[Callable[[], Any], type[LmmkitError], str]] = {
         ArgumentError,
         "expected names of columns",
     ),
+    "a variance of one stratum": (
+        of(Residual(variance=per_stratum("kind")), DATA.with_columns(kind=pl.lit("a"))),
+        DataError,
+        "the structure of 'kind' has no parameter here; a variance by stratum needs two strata",
+    ),
+    "a correlation of one visit": (
+        of(Residual(unstructured("visit", group="id")), DATA.with_columns(visit=1).unique("id")),
+        DataError,
+        "the structure of 'visit', 'id' has no parameter here",
+    ),
     "a design without the columns": (
         lambda: fit_design(
             build_design("y ~ x", DATA), residual=Residual(car1("time", group="id"))

@@ -105,8 +105,10 @@ def test_a_term_is_named_where_its_factor_has_several() -> None:
         (lambda: tie(("g", "a"), ("g", "a")), "two different parameters"),
         (lambda: linear({}), "expected a mapping"),
         (lambda: linear({("g", "a"): 0}), "coefficient other than 0"),
+        (lambda: linear({("g", "a"): np.inf}), "finite coefficient"),
+        (lambda: linear({("g", "a"): 1}, untyped("x")), "value to be a finite number, got 'x'"),
     ],
-    ids=range(14),
+    ids=range(16),
 )
 def test_wrong_records(make: Callable[[], Any], words: str) -> None:
     with pytest.raises(ParameterError, match=words):
