@@ -61,7 +61,7 @@ def directional(
     if parts.terms is not None and parts.terms.coupling is not None:
         return _of_several(parts, parts.terms, sizes, trace, residual, leverage)
     if totals is None:
-        sums = level_sums(parts.factors[0], sizes)
+        sums = level_sums(parts.factors[0], sizes, residual=residual)
     else:
         sums = totals.level_sums(point.C, point.beta, parts.restricted, sizes)
     return Directional(

@@ -95,9 +95,12 @@ def relate(
     ParameterError
         For a name that is no covariance parameter.
     """
+    listed = listed_constraints(constraints)
+    if not listed:
+        return objective
     known = reported(design, objective.structures)
     relations: list[Hold | Relation] = []
-    for constraint in listed_constraints(constraints):
+    for constraint in listed:
         pairs = {_index(known, key): c for key, c in constraint.coefficients.items()}
         relations.append(Relation(tuple(pairs.items()), constraint.value))
     return evolve(objective, held=(*objective.held, *relations))

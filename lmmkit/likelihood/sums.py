@@ -62,24 +62,19 @@ class LevelSums:
     between: FloatArray = computed_array()
 
 
-def level_sums(factor: FactorPieces, sizes: tuple[int, ...]) -> LevelSums:
-    """The sums over the levels of ``factor``, for terms of ``sizes``."""
+def level_sums(factor: FactorPieces, sizes: tuple[int, ...], *, residual: bool = True) -> LevelSums:
+    """The sums over the levels of ``factor``; those with s are zero unless ``residual``."""
     s, n, p = factor.s, directions(sizes).shape[1], factor.B.shape[-2]
-    squares = s[..., :, None, :] * s[..., None, :, :]
-    leverage: FloatArray = np.zeros((n, n))
-    explained: FloatArray = np.zeros((n, p, p))
-    if factor.leverage is None:
-        residual = _sandwich(squares, factor.W_each, sizes)
-    else:
-        both = np.stack([factor.leverage, squares])
-        leverage, residual = _sandwich(both, factor.W_each, sizes)
-        explained = between(factor, sizes)
+    nothing: FloatArray = np.zeros((n, n))
+    leverage = factor.leverage
     return LevelSums(
         trace=_sandwich(factor.W * factor.count, factor.W, sizes),
-        leverage=leverage,
-        residual=residual,
-        beta_delta=beta_delta(factor, sizes),
-        between=explained,
+        leverage=nothing if leverage is None else _sandwich(leverage, factor.W_each, sizes),
+        residual=_sandwich(s[..., :, None, :] * s[..., None, :, :], factor.W_each, sizes)
+        if residual
+        else nothing,
+        beta_delta=beta_delta(factor, sizes) if residual else np.zeros((p, n)),
+        between=np.zeros((n, p, p)) if leverage is None else between(factor, sizes),
     )
 
 

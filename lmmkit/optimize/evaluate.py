@@ -172,7 +172,9 @@ def reached(objective: Objective, params: SquareRootParams, state: Any) -> Score
     score = getattr(state, "score", None)
     if not isinstance(score, Score):
         return None
-    return score if same(unpack(objective, score.value.x).factor, params.factor) else None
+    there = same(score.value.factors, params.factor)
+    there = there or same(unpack(objective, score.value.x).factor, params.factor)
+    return score if there else None
 
 
 def usable_start(objective: Objective, params: SquareRootParams, step: str) -> Score:
