@@ -65,13 +65,13 @@ class Certificate:
 def certify(objective: Objective, score: Score, status: Status) -> Certificate:
     """The certificate of where ``score`` was computed, whatever it was that led there."""
     singular = singular_terms(objective, score.value.factors)
+    floor = _NO_INFORMATION * objective.degrees_of_freedom
     information = score.near
-    if information is None or not _clearly_positive(information):
+    if information is None or not _clearly_positive(information, floor):
         observed = information = -observed_hessian(objective, score)
-    clear = _clearly_positive(information)
+    clear = _clearly_positive(information, floor)
     if not clear:
         information = fisher_information(objective, score)
-    floor = _NO_INFORMATION * objective.degrees_of_freedom
     root = np.sqrt(np.maximum(np.diagonal(information), floor))
     inertia = (len(root), 0, 0)
     if not clear:
@@ -89,11 +89,12 @@ def certify(objective: Objective, score: Score, status: Status) -> Certificate:
     return Certificate(status, status is Status.CONVERGED, distance, inertia, singular)
 
 
-def _clearly_positive(matrix: FloatArray) -> bool:
+def _clearly_positive(matrix: FloatArray, floor: float) -> bool:
     """Whether no eigenvalue is so small that its sign may be another nearby."""
-    root = np.sqrt(np.abs(np.diagonal(matrix)))
-    if not root.all():
+    diagonal = np.diagonal(matrix)
+    if (diagonal <= floor).any():
         return False
+    root = np.sqrt(diagonal)
     return bool((np.linalg.eigvalsh(matrix / np.outer(root, root)) > _CLEAR).all())
 
 

@@ -24,6 +24,7 @@ from lmmkit.records import FloatArray, record
 
 _SMALLEST_SHRINKAGE = 0.05
 _RIDGE = 1e-12
+_NO_INFORMATION = 1e-30
 
 
 @record
@@ -95,8 +96,9 @@ def _scored(objective: Objective, score: Score) -> tuple[FloatArray, bool]:
         by_sigma2 = parts.delta_sigma2 / parts.sigma2_sigma2
         information = information - np.outer(by_sigma2, parts.delta_sigma2)
     known = np.diagonal(parts.delta_delta)
-    # a covariance of effects that no row has both of stays where it is
-    ridge = _RIDGE * np.diag(np.where(known > 0, known, known.max(initial=0.0)))
+    # what no row tells of stays where it is: effects never seen together, or that X has too
+    told = np.where(known > _NO_INFORMATION, known, max(1.0, known.max(initial=0.0)))
+    ridge = _RIDGE * np.diag(told)
     step = np.linalg.solve(information + ridge, packed_gradient(score))
     residual = sigma2 - float(by_sigma2 @ step)
     step *= sigma2 / max(residual, _SMALLEST_SHRINKAGE * sigma2)
