@@ -91,6 +91,8 @@ def gradient_step(
         else:
             matrix = positive_or_fisher(observed, objective, score)
         ascent = np.linalg.solve(matrix, score.score)
+        if not np.isfinite(ascent).all():
+            return params, state, _report(score, Status.STALLED, np.inf)
         norm = _norm(score.score, ascent)
         if norm <= CONVERGED_BELOW:
             return params, state, _report(score, Status.CONVERGED, norm)

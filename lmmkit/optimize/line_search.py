@@ -8,7 +8,7 @@ import numpy as np
 from lmmkit.errors import StrategyError
 from lmmkit.likelihood.objective import Objective
 from lmmkit.optimize.checks import check_number
-from lmmkit.optimize.evaluate import Score, differentiate, evaluate
+from lmmkit.optimize.evaluate import Score, Value, differentiate, evaluate
 from lmmkit.records import FloatArray, record
 
 _ROUNDING = 1e-14
@@ -31,15 +31,21 @@ def _slack(score: Score) -> float:
     return _ROUNDING * (1.0 + abs(score.value.loglik))
 
 
+def _differentiated(objective: Objective, value: Value) -> Score | None:
+    """The gradient; None where that or the log-likelihood is not finite."""
+    if not np.isfinite(value.loglik):
+        return None
+    score = differentiate(objective, value)
+    return score if np.isfinite(score.score).all() else None
+
+
 def fixed(length: float = 1.0) -> LineSearch:
     """Always the same step length, uphill or not."""
     check_number("fixed: length", length, 0.0, np.inf)
 
     def search(objective: Objective, score: Score, direction: FloatArray) -> Move:
         value = evaluate(objective, score.value.x + length * direction)
-        if not np.isfinite(value.loglik):
-            return Move(length, None)
-        return Move(length, differentiate(objective, value))
+        return Move(length, _differentiated(objective, value))
 
     return search
 
@@ -56,7 +62,9 @@ def armijo(slope: float = 1e-4, shrink: float = 0.3, most: int = 30) -> LineSear
             value = evaluate(objective, score.value.x + length * direction)
             gain = value.loglik - score.value.loglik
             if gain >= slope * length * rise - _slack(score):
-                return Move(length, differentiate(objective, value))
+                here = _differentiated(objective, value)
+                if here is not None:
+                    return Move(length, here)
             length *= shrink
         return Move(length, None)
 
@@ -87,11 +95,11 @@ def strong_wolfe(slope: float = 1e-4, flat: float = 0.1, most: int = 40) -> Line
         for _ in range(most):
             value = evaluate(objective, score.value.x + length * direction)
             gain = value.loglik - start
-            if not np.isfinite(gain):
+            here = _differentiated(objective, value)
+            if here is None:
                 high = (length, -np.inf, np.nan)
                 length = 0.5 * (low + length)
                 continue
-            here = differentiate(objective, value)
             along = float(here.score @ direction)
             enough = gain >= slope * length * rise - _slack(score)
             if enough and (best.score is None or value.loglik >= best.score.value.loglik):

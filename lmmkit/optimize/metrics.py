@@ -52,6 +52,10 @@ def absolute(objective: Objective, score: Score) -> FloatArray:
 
 
 def _positive(matrix: FloatArray) -> FloatArray:
-    """A multiple of the diagonal is added, small beside it: flat directions stay where they are."""
-    diagonal = np.diagonal(matrix)
-    return matrix + np.diag(_RIDGE * (diagonal + diagonal.max(initial=0.0)))
+    """A multiple of the diagonal is added, small beside it: flat directions stay where they are.
+
+    Where rounding has made a diagonal element negative, zero counts in its place.
+    """
+    own = np.diagonal(matrix)
+    diagonal = np.maximum(own, 0.0)
+    return matrix + np.diag(diagonal - own + _RIDGE * (diagonal + diagonal.max(initial=0.0)))

@@ -22,7 +22,7 @@ from lmmkit.residual.maximize import maximize_residual
 from lmmkit.residual.model import ResidualModel
 from lmmkit.residual.profile import Differences
 from lmmkit.residual.restriction import Restriction, restriction
-from lmmkit.residual.starts import with_peaks
+from lmmkit.residual.starts import further_starts, with_peaks
 
 _ROUNDS = 50
 _TURNS = 8
@@ -157,7 +157,8 @@ def maximize_with_residual(
         constraints=parts.constraints,
     )
     if not model.residual.uses_fitted:
-        return _search(current, inner, _with_peaks(current, inner, starts, several))
+        peaks = _with_peaks(current, inner, starts, several)
+        return _search(current, inner, peaks, further=True)
     first = current.objective(starts[0])
     assert first is not None, "structures start at a positive definite matrix"
     values = fitted(first, inner(first, None))
@@ -168,7 +169,7 @@ def maximize_with_residual(
         if current.objective(starts[0]) is None:
             starts = every
         starts, several = _with_peaks(current, inner, starts, several), ()
-        current, objective, optimum = _search(current, inner, starts)
+        current, objective, optimum = _search(current, inner, starts, further=not seen)
         updated = fitted(objective, optimum)
         change = float(np.abs(updated - values).max() / np.abs(values).max())
         if change < _AGREE:
@@ -183,9 +184,11 @@ def _search(
     current: FittedResidual,
     inner: Callable[[Objective, SquareRootParams | None], Optimum],
     starts: FloatArray,
+    *,
+    further: bool,
 ) -> tuple[FittedResidual, Objective, Optimum]:
     """From several starts; where the restriction turns, by other free elements of theta."""
-    found = _climb(current, inner, starts)
+    found = _climb(current, inner, starts, further=further)
     for _ in range(_TURNS):
         turned = found[0].turned()
         if found[2].certificate.converged or turned is None:
@@ -201,6 +204,8 @@ def _climb(
     current: FittedResidual,
     inner: Callable[[Objective, SquareRootParams | None], Optimum],
     starts: FloatArray,
+    *,
+    further: bool = False,
 ) -> tuple[FittedResidual, Objective, Optimum]:
     free = current.free
 
@@ -209,7 +214,9 @@ def _climb(
         assert theta is not None, "the search stays where the restriction holds"
         return evolve(current, theta=theta).expand(objective, at)
 
-    found = maximize_residual(current.at_free, inner, starts[:, free], exact)
+    chosen = starts[:, free]
+    elsewhere = further_starts(chosen, current.model.design.n_obs) if further else None
+    found = maximize_residual(current.at_free, inner, chosen, exact, further=elsewhere)
     names = tuple(current.names[free[i]] for i in found.boundary)
     certificate = evolve(found.optimum.certificate, boundary=names)
     optimum = evolve(found.optimum, certificate=certificate)

@@ -33,6 +33,9 @@ _CLOSE = 1e-3
 _LEVEL = 1e-4
 _WITHIN_REACH = 10.0
 _CLIMBS = 3
+_SHORT_CLIMB = 8
+_WHOLE_CLIMBS = 2
+_SAME = 1e-6
 _GAIN = 1e-8
 _SHORT = 1e-2
 _ROUNDING = 1e-13
@@ -87,10 +90,13 @@ def maximize_residual(
     starts: FloatArray,
     exact: Exact | None = None,
     *,
+    further: FloatArray | None = None,
     max_iterations: int = 100,
 ) -> ResidualOptimum:
     """Maximize over theta, from a few of ``starts`` (s, k) that are nearly as good as the best.
 
+    Where that ends at a bound, of theta or of Psi, or nowhere, there may be other maxima: a short
+    climb from each of ``further`` (m, k) starts tells which of these are worth a whole one.
     ``exact`` is that of :func:`~lmmkit.residual.profile.differentiate`.
     """
     profile = _Profile(at, inner, exact)
@@ -108,8 +114,37 @@ def maximize_residual(
             "rounding, where its parameters start; check its coordinates: rows that are very near "
             "one another have a correlation of nearly 1, average them or use a nugget"
         )
-    found = [_climb(profile, ground, max_iterations) for ground in hopeful]
+    best = _highest([_climb(profile, ground, max_iterations) for ground in hopeful])
+    if further is None or not _doubtful(best):
+        return best
+    short = [_from(profile, theta, _SHORT_CLIMB) for theta in further]
+    ahead = sorted((one for one in short if one is not None), key=lambda one: -one.optimum.loglik)
+    for one in ahead[:_WHOLE_CLIMBS]:
+        if one.optimum.loglik >= best.optimum.loglik - _WITHIN_REACH and _unlike(one, best):
+            whole = _from(profile, one.theta, max_iterations)
+            best = best if whole is None else _highest([best, whole])
+    return best
+
+
+def _highest(found: list[ResidualOptimum]) -> ResidualOptimum:
     return max(found, key=lambda one: one.optimum.loglik)
+
+
+def _doubtful(found: ResidualOptimum) -> bool:
+    certificate = found.optimum.certificate
+    return bool(found.boundary or certificate.singular or not certificate.converged)
+
+
+def _unlike(one: ResidualOptimum, best: ResidualOptimum) -> bool:
+    """Whether a climb did not end at the same maximum, or below it."""
+    gain = one.optimum.loglik - best.optimum.loglik
+    return not one.optimum.certificate.converged or gain > _SAME * (1.0 + abs(gain))
+
+
+def _from(profile: _Profile, theta: FloatArray, most: int) -> ResidualOptimum | None:
+    place = profile.locate(theta, None)
+    ground = None if place is None else profile.ground(place)
+    return None if ground is None else _climb(profile, ground, most)
 
 
 def _climb(profile: _Profile, here: _Ground, max_iterations: int) -> ResidualOptimum:

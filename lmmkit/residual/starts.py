@@ -1,4 +1,4 @@
-"""Which of several starts of variance functions are worth a search."""
+"""Which of several starts of variance functions are worth a search; starts elsewhere."""
 
 from collections.abc import Sequence
 
@@ -8,6 +8,9 @@ from lmmkit.records import FloatArray
 from lmmkit.residual.profile import Inner, ObjectiveAt, locate
 
 _TIE = 1e-9
+_FURTHER = 10
+_SPREAD = 1.5
+_ROWS = 50_000
 
 
 def with_peaks(
@@ -31,6 +34,17 @@ def with_peaks(
         combined[:, own] = np.tile(peaks, (len(starts), 1))
         starts = combined
     return starts
+
+
+def further_starts(starts: FloatArray, rows: int) -> FloatArray:
+    """Places (m, k) all around ``starts`` (s, k), the same every time.
+
+    None of a single parameter, which its own starts cover; fewer of so many rows that each is dear.
+    """
+    count = min(_FURTHER, _ROWS // rows) if starts.shape[1] > 1 else 0
+    generator = np.random.default_rng(count)
+    shift = _SPREAD * generator.standard_normal((count, starts.shape[1]))
+    return np.asarray(np.resize(starts, shift.shape) + shift)
 
 
 def _is_peak(i: int, rows: FloatArray, loglik: FloatArray) -> bool:

@@ -16,7 +16,9 @@ from lmmkit.optimize import (
     em,
     fisher,
     fixed,
+    line_search,
     maximize,
+    metrics,
     scipy_step,
     steepest_descent,
     strong_wolfe,
@@ -29,10 +31,11 @@ from lmmkit.optimize.directions import (
     polak_ribiere,
     zero,
 )
-from lmmkit.optimize.evaluate import differentiate, evaluate, pack
+from lmmkit.optimize.evaluate import Score, Value, differentiate, evaluate, pack
 from lmmkit.optimize.line_search import LineSearch
+from lmmkit.optimize.metrics import absolute
 from lmmkit.parameters import NaturalParams, SquareRootParams, to_square_root
-from lmmkit.records import FloatArray
+from lmmkit.records import FloatArray, evolve
 from tests.dense_oracle import gls, marginal_covariance
 from tests.helpers import dense_model
 from tests.registries import case_design, case_objective
@@ -154,6 +157,48 @@ def test_strong_wolfe_flattens_the_slope() -> None:
     move = strong_wolfe()(objective, score, direction)
     assert move.score is not None
     assert abs(move.score.score @ direction) <= 0.9 * abs(score.score @ direction)
+
+
+@pytest.mark.parametrize("search", [armijo(), strong_wolfe()], ids=["armijo", "wolfe"])
+def test_a_step_to_a_score_that_is_not_finite_is_shortened(
+    search: LineSearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective = case_objective(REML).standardized()
+    score = differentiate(objective, evaluate(objective, pack(FAR)))
+    direction = score.score / objective.degrees_of_freedom
+    whole = search(objective, score, direction).length
+
+    def rounded(objective: Objective, value: Value) -> Score:
+        there = differentiate(objective, value)
+        far = np.linalg.norm(value.x - pack(FAR)) > 0.5 * whole * np.linalg.norm(direction)
+        return evolve(there, score=there.score * np.nan) if far else there
+
+    monkeypatch.setattr(line_search, "differentiate", rounded)
+    move = search(objective, score, direction)
+    assert move.score is not None
+    assert 0.0 < move.length < whole
+    assert np.isfinite(move.score.score).all()
+
+
+def test_information_that_rounding_made_negative_leaves_a_metric_finite(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    objective = case_objective(REML).standardized()
+    score = differentiate(objective, evaluate(objective, pack(FAR)))
+    n = len(score.score)
+    rounded = np.diag(np.append(-1e-12, np.ones(n - 1)))
+    monkeypatch.setattr(metrics, "fisher_information", lambda *_: rounded)
+    ascent = np.linalg.solve(absolute(objective, score), score.score)
+    assert np.isfinite(ascent).all()
+    assert ascent @ score.score > 0
+
+
+def test_a_metric_that_is_not_finite_stalls() -> None:
+    def lost(objective: Objective, score: Score) -> FloatArray:
+        return np.full((len(score.score),) * 2, np.nan)
+
+    certificate = maximize(case_objective(REML), steepest_descent(metric=lost)).certificate
+    assert certificate.status is Status.STALLED
 
 
 def test_no_step_length_is_found_downhill() -> None:

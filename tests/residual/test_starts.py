@@ -5,7 +5,19 @@ import polars as pl
 import pytest
 
 from lmmkit.fit import Fit, fit
-from lmmkit.residual import Residual, ar1, constant_plus_power, exponential_variance, power
+from lmmkit.optimize import maximize
+from lmmkit.records import evolve
+from lmmkit.residual import (
+    Residual,
+    ar1,
+    constant_plus_power,
+    exponential_variance,
+    per_stratum,
+    power,
+    toeplitz,
+    unstructured,
+)
+from lmmkit.residual.starts import further_starts
 from tests.residual.dense import frame
 
 
@@ -58,3 +70,43 @@ def test_beside_a_correlation_and_another_function() -> None:
     alone = fit("y ~ x", data, residual=Residual(variance=power("v")))
     assert found.loglik >= alone.loglik
     assert larger.loglik >= alone.loglik - 1e-6
+
+
+def test_a_correlation_that_competes_with_a_random_slope_is_searched_further() -> None:
+    """A place far from every start of the structure is higher than the maximum beside it."""
+    structure = Residual(toeplitz("visit", group="id"))
+    found = fit("y ~ x + (v | id)", _noise(1), reml=False, residual=structure)
+    assert found.residual is not None
+    start = found.residual.model.starts()
+    far = evolve(found.residual, theta=np.array([1.0, 0.1, 1.4, -8.0]))
+    objective = far.objective(far.theta)
+    assert objective is not None
+    assert found.loglik >= maximize(objective).loglik
+    beside = evolve(found.residual, theta=start[0]).objective(start[0])
+    assert beside is not None
+    assert found.loglik > maximize(beside).loglik + 5.0
+
+
+def _noise(seed: int) -> pl.DataFrame:
+    """Unequal groups with an intercept of their own and nothing else."""
+    data = frame(seed=seed, groups=40)
+    names = data["id"].unique(maintain_order=True).to_list()
+    own = dict(zip(names, np.random.default_rng(seed).standard_normal(len(names)), strict=True))
+    return data.with_columns(y=20.0 + pl.col("y") + pl.Series([own[i] for i in data["id"]]))
+
+
+@pytest.mark.slow
+def test_information_that_rounding_made_negative_ends_a_climb_not_the_fit() -> None:
+    structure = Residual(unstructured("visit", group="id"), per_stratum("visit"))
+    found = fit("y ~ x + diag(v | id)", _noise(1), reml=False, residual=structure)
+    assert np.isfinite(found.loglik)
+    assert found.loglik >= fit("y ~ x", _noise(1), reml=False, residual=structure).loglik
+
+
+def test_further_starts_are_the_same_every_time_and_fewer_of_many_rows() -> None:
+    starts = np.array([[0.4, 0.0], [-0.4, 0.0]])
+    few = further_starts(starts, 100)
+    np.testing.assert_array_equal(few, further_starts(starts, 100))
+    assert len(np.unique(few, axis=0)) == len(few) > len(further_starts(starts, 20_000)) > 0
+    assert not len(further_starts(starts, 1_000_000))
+    assert not len(further_starts(starts[:, :1], 100))
