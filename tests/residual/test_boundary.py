@@ -150,6 +150,7 @@ def test_a_response_that_is_constant_in_groups_has_its_correlation_at_the_end(
     assert set(found.certificate.boundary) & set(found.residual.names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("formula", ["y ~ s * x", "y ~ s * x + (1 | id)", "y ~ s * x + (x | id)"])
 @pytest.mark.parametrize("correlation", [None, ar1("visit", group="id")])
 @pytest.mark.parametrize("others", [(), (power("w"),)])
