@@ -12,7 +12,7 @@ slightly indefinite. All quantities are relative to sigma2.
 import numpy as np
 
 from lmmkit.linalg import cholesky, gram, solve_lower
-from lmmkit.moments.collapse import Patterns
+from lmmkit.moments.collapse import Patterns, runs_of
 from lmmkit.records import FloatArray, computed_array, record
 
 _AT_A_TIME = 4_096
@@ -98,12 +98,7 @@ def eliminate_run(patterns: Patterns, D: FloatArray, some: slice) -> Elimination
 def _runs(patterns: Patterns) -> list[slice]:
     """Runs of patterns that fit in the processor's cache, where each has one group."""
     n = len(patterns.count)
-    return slices(n, _AT_A_TIME if patterns.one_each else n)
-
-
-def slices(n: int, step: int) -> list[slice]:
-    """``0 .. n`` in runs of ``step``; one empty run where n is 0."""
-    return [slice(start, start + step) for start in range(0, n, max(step, 1))] or [slice(0, 0)]
+    return list(runs_of(n, _AT_A_TIME if patterns.one_each else n)) or [slice(0, 0)]
 
 
 def group_terms(patterns: Patterns, elimination: Elimination) -> GroupTerms:

@@ -11,10 +11,10 @@ P of each level to memory and reading them again.
 import numpy as np
 
 from lmmkit.likelihood.directions import direction_blocks, directions
-from lmmkit.likelihood.grouped import eliminate_run, run_terms, slices
+from lmmkit.likelihood.grouped import eliminate_run, run_terms
 from lmmkit.likelihood.sums import LevelSums
-from lmmkit.linalg import duplication, triangle
-from lmmkit.moments.collapse import Patterns
+from lmmkit.linalg import duplication, symmetric, triangle
+from lmmkit.moments.collapse import Patterns, runs_of
 from lmmkit.records import FloatArray, computed_array, record
 
 _MANY_LEVELS = 2_000
@@ -96,7 +96,7 @@ def totals(patterns: Patterns, D: FloatArray) -> Totals:
     left, right = np.ones((*lead, 1 + n_W, step)), np.empty((*lead, width, step))
     log_det, products = np.zeros(D.shape[:-2]), patterns.outside
     sums: FloatArray = np.zeros((*lead, 1 + n_W, width))
-    for some in slices(n, step):
+    for some in runs_of(n, step):
         run = eliminate_run(patterns, D, some)
         terms = run_terms(patterns, some, run.root, run.inside)
         log_det, products = log_det + run.log_det, products + run.products
@@ -109,9 +109,9 @@ def totals(patterns: Patterns, D: FloatArray) -> Totals:
     return Totals(
         log_det=log_det,
         products=products,
-        W=(W @ W_full).reshape(*lead, q, q),
+        W=symmetric(W, q),
         WW=(W_full.T @ WW @ W_full).reshape(*lead, q, q, q, q),
-        PP=(PP @ P_full).reshape(*lead, q, r, q, r),
+        PP=symmetric(PP, n_P).reshape(*lead, q, r, q, r),
         WPP=(W_full.T @ WPP @ P_full).reshape(*lead, q, q, q, r, q, r),
     )
 

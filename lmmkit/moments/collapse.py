@@ -66,12 +66,12 @@ def collapse(
     lead = factor.zy.shape[:-2]
     first, pattern, count = _distinct(factor.zz)
     root = np.empty((q, q, len(first)))
-    for part in _chunks(len(first)):
+    for part in runs_of(len(first), _GROUPS_AT_A_TIME):
         members = part if len(first) == m else first[part]
         root[..., part] = semidefinite_cholesky(factor.zz[members].transpose(1, 2, 0).copy())
     inside = np.empty((*lead, q, p + 1, m))
     explained = np.zeros((*lead, p + 1, p + 1))
-    for part in _chunks(m):
+    for part in runs_of(m, _GROUPS_AT_A_TIME):
         products = np.empty((*lead, q, p + 1, part.stop - part.start))
         products[..., :p, :] = factor.zx[part].transpose(1, 2, 0)
         products[..., p, :] = np.swapaxes(factor.zy[..., part, :], -1, -2)
@@ -91,10 +91,10 @@ def collapse(
     )
 
 
-def _chunks(m: int) -> Iterator[slice]:
-    """Runs of groups small enough for the processor's cache."""
-    for start in range(0, m, _GROUPS_AT_A_TIME):
-        yield slice(start, min(start + _GROUPS_AT_A_TIME, m))
+def runs_of(n: int, step: int) -> Iterator[slice]:
+    """``0 .. n`` in runs of ``step``, small enough for the processor's cache."""
+    for start in range(0, n, max(step, 1)):
+        yield slice(start, min(start + step, n))
 
 
 def no_levels(moments: Moments) -> FactorMoments:
