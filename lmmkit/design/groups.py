@@ -53,10 +53,12 @@ def match_levels(series: pl.Series, levels: pl.Series) -> IntArray:
     """Each row's position among ``levels``, -1 where its value is not one of them."""
     if kind_of(series.dtype) != kind_of(levels.dtype):
         raise DataError(
-            f"the values are {kind_of(series.dtype)}, the levels {kind_of(levels.dtype)}; "
-            "make them the same"
+            f"the values of {series.name!r} are {kind_of(series.dtype)}, the levels "
+            f"{kind_of(levels.dtype)}; make them the same"
         )
     comparable = series.cast(levels.dtype, strict=False)
+    if series.dtype.is_float() and levels.dtype.is_integer():
+        comparable = comparable.set(series != series.floor(), None)
     found = comparable.to_frame("level").join(
         pl.DataFrame({"level": levels, "code": np.arange(len(levels), dtype=np.int32)}),
         on="level",

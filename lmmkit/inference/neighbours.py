@@ -11,8 +11,8 @@ from lmmkit.design.rows import DesignRows
 from lmmkit.errors import ArgumentError, DataError
 from lmmkit.fit import Fit
 from lmmkit.inference.loadings import Loadings, less_neighbours
-from lmmkit.records import FloatArray, IntArray, float_array, record
-from lmmkit.residual.contract import Coordinates
+from lmmkit.records import FloatArray, IntArray, evolve, float_array, record
+from lmmkit.residual.contract import Coordinates, Particular
 from lmmkit.residual.model import ResidualModel
 
 
@@ -61,6 +61,8 @@ def neighbours(fit: Fit, frame: Any, rows: DesignRows, fitted: FloatArray) -> Ne
     table = as_frame(frame).select(pl.all().gather(rows.rows))
     points = _values(table, seen)
     codes = _groups(table, seen)
+    if isinstance(correlation, Particular):
+        correlation.check(_together(seen, points, codes))
     own = model.split(theta)[0]
     mine, theirs = _deviations(table, model, theta, fitted), np.exp(-model.log_root(theta))
     y = design.y if design.offset is None else design.y - design.offset
@@ -76,6 +78,9 @@ def neighbours(fit: Fit, frame: Any, rows: DesignRows, fitted: FloatArray) -> Ne
         R = correlation.correlation(own, joint)[0]
         n = R.shape[0] - len(new)
         K = np.linalg.solve(R[:n, :n], R[:n, n:]).T
+        same = R[n:, :n] == 1.0
+        again = same.any(axis=1)
+        K[again] = np.eye(n)[same[again].argmax(axis=1)]
         left[new] = np.maximum(1.0 - (K * R[n:, :n]).sum(axis=1), 0.0)
         K = K * mine[new, None] / theirs[old]
         of_fit = model.order[old]
@@ -115,11 +120,32 @@ def _groups(table: pl.DataFrame, seen: Coordinates) -> IntArray:
     """The position of each row's group; -1 for one that was not in the fit."""
     if not seen.group:
         return np.zeros(table.height, dtype=np.int32)
-    columns = list(select(table, seen.group.split(":"), "the residual groups").values())
+    columns = list(select(table, seen.group.split(":"), "the residual structure").values())
+    for column in columns:
+        if column.null_count():
+            raise DataError(
+                f"predict: {column.name!r}, which tells the groups of correlated residuals, is "
+                "missing in some row that is predicted; drop these rows"
+            )
     label = columns[0]
     for other in columns[1:]:
         label = label.cast(pl.String) + ":" + other.cast(pl.String)
     return match_levels(label, seen.labels)
+
+
+def _together(seen: Coordinates, points: FloatArray, codes: IntArray) -> Coordinates:
+    """The rows of the fit and new ones, sorted by group; a row of a new group is one of its own."""
+    new, n = codes < 0, len(seen.labels)
+    own = np.where(new, n + np.cumsum(new) - 1, codes)
+    every = np.concatenate([seen.codes, own])
+    order = np.argsort(every, kind="stable")
+    names = pl.Series(["new"] * int(new.sum()), dtype=pl.String)
+    return evolve(
+        seen,
+        values=np.concatenate([seen.values, points])[order],
+        codes=every[order].astype(np.int32),
+        labels=pl.concat([seen.labels.cast(pl.String), names]),
+    )
 
 
 def _deviations(

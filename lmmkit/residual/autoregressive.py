@@ -22,7 +22,7 @@ _STARTS = np.array([[0.2], [0.8], [0.98]])
 
 @record
 class Autoregression:
-    """``corr = phi^|t - s|``, ``lower < phi < 1``; times are whole where phi may be negative.
+    """``corr = phi^|t - s|``, ``lower < phi < 1``; of whole times phi may be negative.
 
     Theta is of ``rho = sign(phi) |phi|^unit``, the correlation of rows a unit apart, so that the
     scale of time does not matter.
@@ -37,9 +37,10 @@ class Autoregression:
     """
 
     name: str
-    lower: float
+    whole: bool
     time: str | None
     group: str | None
+    lower: float = 0.0
     unit: float = 1.0
     typical: float = 1.0
 
@@ -51,18 +52,20 @@ class Autoregression:
     def parameters(self) -> tuple[ResidualParameter, ...]:
         return (ResidualParameter("phi", self.lower, 1.0),)
 
-    def learn(self, coordinates: Coordinates) -> Self:
-        whole = self.lower < 0.0
-        if whole:
+    def check(self, coordinates: Coordinates) -> None:
+        if self.whole:
             check_whole(coordinates, self.name)
-        else:
+
+    def learn(self, coordinates: Coordinates) -> Self:
+        self.check(coordinates)
+        if not self.whole:
             check_numbers(coordinates, self.name)
         check_distinct(coordinates, self.name)
         steps = gaps(coordinates)
         if not len(steps):
             return self
         median = float(np.median(steps))
-        if not whole:
+        if not self.whole:
             self._check_unit(median)
             return evolve(self, unit=median)
         unit = int(np.gcd.reduce(steps.astype(np.int64)))
@@ -119,7 +122,7 @@ def ar1(time: str | None = None, *, group: str | None = None) -> Autoregression:
         The grouping factor; by default that of the random effects, or all rows are one group.
     """
     return Autoregression(
-        "ar1", -1.0, column_name(time, "ar1: time"), column_name(group, "ar1: group")
+        "ar1", True, column_name(time, "ar1: time"), column_name(group, "ar1: group"), -1.0
     )
 
 
@@ -134,7 +137,7 @@ def car1(time: str | None = None, *, group: str | None = None) -> Autoregression
         As of :func:`ar1`.
     """
     return Autoregression(
-        "car1", 0.0, column_name(time, "car1: time"), column_name(group, "car1: group")
+        "car1", False, column_name(time, "car1: time"), column_name(group, "car1: group")
     )
 
 

@@ -1,5 +1,6 @@
 """What structures ask of coordinates and of their arguments."""
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -84,7 +85,7 @@ def distances(coordinates: FloatArray) -> FloatArray:
     gaps = coordinates[..., :, None, :] - coordinates[..., None, :, :]
     if gaps.shape[-1] == 1:
         return np.abs(gaps[..., 0])
-    return np.asarray(np.sqrt((gaps**2).sum(axis=-1)))
+    return functools.reduce(np.hypot, np.moveaxis(gaps, -1, 0))
 
 
 def log_determinant(variances: FloatArray) -> float:

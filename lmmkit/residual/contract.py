@@ -108,7 +108,7 @@ class Correlation(Protocol):
     """The correlation matrix R of a group from its rows' coordinates.
 
     The methods of :class:`ClosedForm` and of :class:`Differentiable` may be added; without them R
-    is factored, and its derivatives are differences.
+    is factored, and its derivatives are differences. So may that of :class:`Particular`.
     """
 
     @property
@@ -144,6 +144,14 @@ class ClosedForm(Protocol):
         self, theta: FloatArray, coordinates: FloatArray, columns: FloatArray
     ) -> tuple[FloatArray, float]:
         """``L^-1 columns`` for columns (c, g, n), and ``log|R|`` summed over the g groups."""
+
+
+@runtime_checkable
+class Particular(Protocol):
+    """A correlation, learned from the data, that not every new row can have a place in."""
+
+    def check(self, coordinates: Coordinates) -> None:
+        """Raise where it has no correlation for rows of the fit and new ones, sorted by group."""
 
 
 @runtime_checkable

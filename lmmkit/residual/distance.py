@@ -19,12 +19,15 @@ from lmmkit.residual.contract import Coordinates, ResidualParameter, elementwise
 
 _START = np.array([0.05, 0.2, 0.6])
 _SMOOTHEST = 10.0
+# beyond, in ranges, the correlation is 0 to rounding; its powers would overflow
+_FARTHEST = 1e50
+_NONE_LEFT = 1e4
 
 
 def _matern(s: FloatArray, smoothness: float) -> FloatArray:
     from scipy.special import gamma, kve
 
-    x = np.sqrt(2.0 * smoothness) * np.where(s > 0.0, s, 1.0)
+    x = np.sqrt(2.0 * smoothness) * np.clip(np.where(s > 0.0, s, 1.0), None, _NONE_LEFT)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         logarithm = smoothness * np.log(x) - x - (smoothness - 1.0) * np.log(2.0)
         h = np.exp(logarithm) * kve(smoothness, x) / gamma(smoothness)
@@ -79,7 +82,8 @@ class Distance:
 
     def correlation(self, theta: FloatArray, coordinates: FloatArray) -> FloatArray:
         values = dict(zip((p.name for p in self.parameters), self.values(theta), strict=True))
-        s = distances(coordinates) / values["range"]
+        with np.errstate(over="ignore"):
+            s = np.minimum(distances(coordinates) / values["range"], _FARTHEST)
         if self.name == "matern":
             h = _matern(s, self.smoothness or values["smoothness"])
         else:

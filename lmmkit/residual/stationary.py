@@ -8,12 +8,14 @@ from typing import Self
 
 import numpy as np
 
-from lmmkit.errors import ArgumentError
+from lmmkit.errors import ArgumentError, DataError
 from lmmkit.records import FloatArray, IntArray, evolve, record
 from lmmkit.residual.checks import check_distinct, check_whole, column_name, distances, gaps
 from lmmkit.residual.contract import Coordinates, ResidualParameter
 from lmmkit.residual.visits import ByVisit, Visits, by_visit
 from lmmkit.structures.autocorrelation import autocorrelation_derivatives
+
+_LONGEST = 1_000_000
 
 
 @record
@@ -24,7 +26,6 @@ class ARMA:
     p: int
     q: int
     group: str | None
-    longest: int = 1
     typical: float = 1.0
 
     @property
@@ -36,15 +37,23 @@ class ARMA:
         names = [f"phi{i + 1}" for i in range(self.p)] + [f"theta{j + 1}" for j in range(self.q)]
         return tuple(map(ResidualParameter, names))
 
-    def learn(self, coordinates: Coordinates) -> Self:
+    def check(self, coordinates: Coordinates) -> None:
         check_whole(coordinates, "arma")
-        check_distinct(coordinates, "arma")
         starts = np.cumsum(coordinates.sizes) - coordinates.sizes
         times = coordinates.values[:, 0]
         extent = np.maximum.reduceat(times, starts) - np.minimum.reduceat(times, starts)
+        if extent.max() > _LONGEST:
+            raise DataError(
+                f"arma: expected rows of a group at most {_LONGEST} apart in "
+                f"{coordinates.columns[0]!r}, got {extent.max():g}; divide the times to units of "
+                "their typical gap"
+            )
+
+    def learn(self, coordinates: Coordinates) -> Self:
+        self.check(coordinates)
+        check_distinct(coordinates, "arma")
         steps = gaps(coordinates)
-        typical = float(np.median(steps)) if len(steps) else 1.0
-        return evolve(self, longest=max(1, int(extent.max())), typical=typical)
+        return evolve(self, typical=float(np.median(steps)) if len(steps) else 1.0)
 
     def start(self) -> FloatArray:
         axes = np.eye(self.p + self.q)
@@ -58,8 +67,9 @@ class ARMA:
 
     def correlation(self, theta: FloatArray, coordinates: FloatArray) -> FloatArray:
         values = self.values(theta)
-        by_lag = autocorrelations(values[: self.p], values[self.p :], self.longest)
-        return np.asarray(by_lag[distances(coordinates).astype(np.int64)])
+        lags = distances(coordinates).astype(np.int64)
+        by_lag = autocorrelations(values[: self.p], values[self.p :], int(lags.max()))
+        return np.asarray(by_lag[lags])
 
 
 @record

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from lmmkit.errors import ArgumentError, DataError
 from lmmkit.records import FloatArray, evolve, record
 from lmmkit.residual.checks import column_name
-from lmmkit.residual.contract import Coordinates, Correlation, ResidualParameter
+from lmmkit.residual.contract import Coordinates, Correlation, Particular, ResidualParameter
 from lmmkit.residual.slopes import correlation_curvature, correlation_slopes
+from lmmkit.residual.variances import stratum_of
 
 
 @record
@@ -38,7 +39,14 @@ class ByStratum:
             for p in structure.parameters
         )
 
-    def learn(self, coordinates: Coordinates) -> Self:
+    def check(self, coordinates: Coordinates) -> None:
+        self._check_constant(coordinates)
+        stratum_of(self.values_of, coordinates.values[:, -1], self.stratum)
+        for value, structure in zip(self.values_of, self.each, strict=True):
+            if isinstance(structure, Particular):
+                structure.check(_inner(coordinates, value))
+
+    def _check_constant(self, coordinates: Coordinates) -> None:
         last = coordinates.values[:, -1]
         changes = (last[1:] != last[:-1]) & (coordinates.codes[1:] == coordinates.codes[:-1])
         if changes.any():
@@ -47,20 +55,11 @@ class ByStratum:
                 f"by_stratum: {coordinates.group} {label!r} has rows of several strata of "
                 f"{self.stratum!r}; the stratum of a group has to be one"
             )
-        strata = np.unique(last)
-        each = []
-        for value in strata:
-            chosen = last == value
-            used, codes = np.unique(coordinates.codes[chosen], return_inverse=True)
-            inner = evolve(
-                coordinates,
-                columns=coordinates.columns[:-1],
-                levels=coordinates.levels[:-1],
-                values=coordinates.values[chosen, :-1],
-                codes=codes.astype(np.int32),
-                labels=coordinates.labels.gather(used),
-            )
-            each.append(self.each[0].learn(inner))
+
+    def learn(self, coordinates: Coordinates) -> Self:
+        self._check_constant(coordinates)
+        strata = np.unique(coordinates.values[:, -1])
+        each = [self.each[0].learn(_inner(coordinates, value)) for value in strata]
         labels = tuple(
             coordinates.label(len(coordinates.columns) - 1, float(value)) for value in strata
         )
@@ -114,6 +113,20 @@ class ByStratum:
     def _split(self, theta: FloatArray) -> list[FloatArray]:
         sizes = [len(structure.parameters) for structure in self.each]
         return np.split(theta, np.cumsum(sizes)[:-1])
+
+
+def _inner(coordinates: Coordinates, stratum: float) -> Coordinates:
+    """What the structure of one stratum sees."""
+    chosen = coordinates.values[:, -1] == stratum
+    used, codes = np.unique(coordinates.codes[chosen], return_inverse=True)
+    return evolve(
+        coordinates,
+        columns=coordinates.columns[:-1],
+        levels=coordinates.levels[:-1],
+        values=coordinates.values[chosen, :-1],
+        codes=codes.astype(np.int32),
+        labels=coordinates.labels.gather(used),
+    )
 
 
 def by_stratum(correlation: Correlation, stratum: str) -> ByStratum:

@@ -31,15 +31,7 @@ class Visits:
 
     def places(self, coordinates: FloatArray) -> IntArray:
         """The position of each row's visit among the values: (..., n) from (..., n, d)."""
-        values, seen = np.asarray(self.values), coordinates[..., 0]
-        place = np.minimum(np.searchsorted(values, seen), len(values) - 1)
-        if (values[place] != seen).any():
-            other = seen[values[place] != seen].flat[0]
-            raise DataError(
-                f"a visit at {other:g}, which is none of the visits of the fit: "
-                f"{', '.join(self.labels)}"
-            )
-        return place.astype(np.int32)
+        return np.searchsorted(self.values, coordinates[..., 0]).astype(np.int32)
 
     def pairs(self) -> tuple[tuple[int, int], ...]:
         """Every two visits, the later one first, row by row of a lower triangle."""
@@ -132,6 +124,15 @@ class ByVisit:
     @property
     def _v(self) -> int:
         return len(self.visits.values)
+
+    def check(self, coordinates: Coordinates) -> None:
+        seen = coordinates.values[:, 0]
+        other = seen[~np.isin(seen, self.visits.values)]
+        if len(other):
+            raise DataError(
+                f"{self.name}: {coordinates.columns[0]!r} has {coordinates.label(0, other[0])}, "
+                f"which is none of the visits of the fit: {', '.join(self.visits.labels)}"
+            )
 
     def learn(self, coordinates: Coordinates) -> Self:
         visits = visits_of(coordinates, self.family.name)

@@ -1,5 +1,7 @@
 """Predictions that use the residuals of correlated rows, against dense algebra."""
 
+from collections.abc import Callable
+
 import numpy as np
 import polars as pl
 import pytest
@@ -7,7 +9,23 @@ import pytest
 from lmmkit.errors import ArgumentError, DataError
 from lmmkit.fit import Fit, fit
 from lmmkit.inference import predict
-from lmmkit.residual import Residual, ar1, car1, exponential, per_stratum, unstructured
+from lmmkit.residual import (
+    Residual,
+    antedependence,
+    ar1,
+    arma,
+    by_stratum,
+    car1,
+    exponential,
+    gaussian,
+    matern,
+    per_stratum,
+    rational_quadratic,
+    spherical,
+    toeplitz,
+    unstructured,
+)
+from lmmkit.residual.contract import Correlation
 from tests.residual.dense import Array, frame, residual_covariance
 
 
@@ -152,7 +170,7 @@ def test_rows_of_the_fit_are_predicted_as_they_were() -> None:
     found = fit("y ~ x", OLD, residual=Residual(exponential("time", group="id")))
     again = predict(found, OLD, kind="correlated", std_error=True)
     assert again["estimate"].to_numpy() == pytest.approx(OLD["y"].to_numpy(), abs=1e-8)
-    assert again["std_error"].to_numpy() == pytest.approx(0.0, abs=1e-6)
+    assert again["std_error"].to_numpy() == pytest.approx(0.0, abs=1e-13)
 
 
 def test_groups_that_are_not_in_the_fit_have_no_neighbours() -> None:
@@ -160,6 +178,74 @@ def test_groups_that_are_not_in_the_fit_have_no_neighbours() -> None:
     strangers = NEW.with_columns(id=pl.lit("nobody"))
     own = predict(found, strangers, kind="correlated")
     assert own.equals(predict(found, strangers))
+
+
+HALF = NEW.with_columns(visit=pl.col("visit") + 0.5)
+STRATA = OLD.with_columns(arm=(pl.col("arm") == "v").cast(pl.Int64))
+
+
+@pytest.mark.parametrize(
+    ("correlation", "old", "new", "message"),
+    [
+        (ar1("visit", group="id"), OLD, HALF, "ar1: .*whole numbers in 'visit', got 3.5 in id 'g"),
+        (arma("visit", p=1, group="id"), OLD, HALF, "arma: .*whole numbers in 'visit', got 3.5"),
+        (
+            arma("visit", p=1, group="id"),
+            OLD,
+            NEW.with_columns(visit=10**9),
+            "arma: .*at most 1000000 apart in 'visit', got 1e\\+09",
+        ),
+        *(
+            (make("visit", group="id"), OLD, HALF, f"{make.__name__}: 'visit' has 3.5, .*none of")
+            for make in (toeplitz, antedependence, unstructured)
+        ),
+        (by_stratum(ar1("visit", group="id"), "arm"), OLD, HALF, "ar1: .*got 3.5 in id 'g"),
+        (
+            by_stratum(ar1("visit", group="id"), "arm"),
+            OLD,
+            NEW.with_columns(arm=pl.lit("v")),
+            "id 'g.*' has rows of several strata of 'arm'",
+        ),
+        (
+            by_stratum(ar1("visit", group="id"), "arm"),
+            STRATA,
+            NEW.with_columns(arm=2, id=pl.lit("nobody")),
+            "'arm' has 2, a stratum that was not in the fit",
+        ),
+    ],
+)
+def test_coordinates_of_new_rows_are_checked_as_those_of_the_fit(
+    correlation: Correlation, old: pl.DataFrame, new: pl.DataFrame, message: str
+) -> None:
+    found = fit("y ~ x", old, residual=Residual(correlation))
+    with pytest.raises(DataError, match=message):
+        predict(found, new, kind="correlated")
+
+
+def test_a_forecast_beyond_the_longest_lag_of_the_fit() -> None:
+    found = fit("y ~ x", OLD, residual=Residual(arma("visit", p=1, q=1, group="id")))
+    assert found.residual is not None
+    assert found.natural.beta is not None
+    phi, theta = found.residual.estimates
+    first = (1 + phi * theta) * (phi + theta) / (1 + 2 * phi * theta + theta**2)
+    new = NEW.with_columns(visit=pl.lit(9, pl.Int64))
+    V = residual_covariance(
+        pl.concat([OLD, new]), lambda a, b: first * phi ** (abs(a["visit"] - b["visit"]) - 1)
+    )
+    X, n = np.column_stack([np.ones(V.shape[0]), [*OLD["x"], *new["x"]]]), OLD.height
+    r = OLD["y"].to_numpy() - X[:n] @ found.natural.beta
+    expected = X[n:] @ found.natural.beta + V[n:, :n] @ np.linalg.solve(V[:n, :n], r)
+    own = predict(found, new, kind="correlated")["estimate"].to_numpy()
+    assert own == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("shape", [gaussian, rational_quadratic, spherical, matern, exponential])
+def test_rows_at_any_distance_have_no_neighbours(shape: Callable[..., Correlation]) -> None:
+    found = fit("y ~ x", OLD, residual=Residual(shape("east", "north", group="id", nugget=True)))
+    alone = predict(found, NEW)["estimate"].to_numpy()
+    for far in (1e100, 1e300):
+        own = predict(found, NEW.with_columns(east=far), kind="correlated")["estimate"]
+        assert own.to_numpy() == pytest.approx(alone, rel=1e-14)
 
 
 def test_what_cannot_be_predicted_is_said() -> None:
@@ -182,5 +268,9 @@ def test_what_cannot_be_predicted_is_said() -> None:
     with pytest.raises(DataError, match="none of the visits of the fit: 0, 1, 2, 4"):
         predict(pairs, NEW, kind="correlated")
     kinds = fit("y ~ x", OLD, residual=Residual(ar1("visit", group="id"), per_stratum("kind")))
+    with pytest.raises(DataError, match=r"'id', which tells the groups .* is missing"):
+        predict(steps, NEW.with_columns(id=pl.lit(None, pl.String)), kind="correlated")
+    with pytest.raises(DataError, match="values of 'id' are number, the levels text"):
+        predict(steps, NEW.with_columns(id=1), kind="correlated")
     with pytest.raises(DataError, match="'kind' has 'z', which was not in the fit"):
         predict(kinds, NEW.with_columns(kind=pl.lit("z")), kind="correlated")
