@@ -42,6 +42,12 @@ class Face:
     columns: IntArray = int_array(1)
     values: FloatArray = float_array(1)
 
+    def unit(self, sigma2: float) -> FloatArray:
+        """How large a change of each coordinate is one beside psi and sigma2, (n,)."""
+        sd = np.full(len(self.psi), np.sqrt(sigma2))
+        sd[: len(self.values)] = np.sqrt(np.maximum(self.values, sigma2))
+        return np.asarray(sd[self.rows] * sd[self.columns])
+
     def curvature(self, score: FloatArray) -> FloatArray:
         """What the surface's curvature adds to the Hessian, (n, n).
 

@@ -81,8 +81,8 @@ def parameter_covariance(fit: Fit) -> FloatArray:
     found = information_of(fit)
     coordinates = found.coordinates
     information = found.matrix - information_lost(fit, coordinates)
-    unknown = np.diagonal(information) < _NOTHING * fit.objective.degrees_of_freedom
-    unknown &= coordinates.structured
+    least = _NOTHING * fit.objective.degrees_of_freedom / coordinates.unit**2
+    unknown = np.diagonal(information) < least
     information[unknown] = information[:, unknown] = 0.0
     covariance = _inverse(information, coordinates.outward, found.held)
     without = ~fit.objective.free | coordinates.at_bound

@@ -42,8 +42,9 @@ class Coordinates:
         Derivative of the packed standard natural parameters by u.
     outward : ndarray (reported, n)
         Derivative of the reported parameters by u.
-    structured : ndarray (n,) of bool
-        Which coordinates are a structure's.
+    unit : ndarray (n,)
+        How large a change of each counts, to tell whether the likelihood is flat; infinite for beta
+        and log sigma, which it never is in.
     at_bound : ndarray (reported,) of bool
         Which parameters of structures are at a bound.
     parts : tuple
@@ -52,7 +53,7 @@ class Coordinates:
     at: NaturalParams
     inward: FloatArray
     outward: FloatArray
-    structured: NDArray[np.bool_]
+    unit: FloatArray
     at_bound: NDArray[np.bool_]
     parts: tuple[_Part, ...]
 
@@ -105,7 +106,7 @@ def coordinates_of(fit: Fit) -> Coordinates:
         ends = tuple(place.stop for place in places)
     n, packed, reported = (end + 1 for end in ends)
     inward, outward = np.zeros((packed, n)), np.zeros((reported, n))
-    structured, at_bound = np.zeros(n, dtype=bool), np.zeros(reported, dtype=bool)
+    unit, at_bound = np.full(n, np.inf), np.zeros(reported, dtype=bool)
     inward[:p_free, :p_free] = np.eye(p_free)
     outward[:p, :p_free] = basis.x
     inward[-1, -1] = outward[-1, -1] = 2.0 * sigma2
@@ -113,12 +114,13 @@ def coordinates_of(fit: Fit) -> Coordinates:
         if isinstance(part.own, Face):
             inward[part.packed, part.coordinates] = part.own.directions
             outward[part.reported, part.coordinates] = part.across @ part.own.directions
+            unit[part.coordinates] = part.own.unit(sigma2)
             continue
         term, theta = part.own
         place = np.r_[np.arange(n)[part.coordinates], n - 1]
         inward[part.packed, place] = term.psi_jacobian(theta, sigma2)
         outward[part.reported, place] = term.natural_jacobian(theta, np.sqrt(sigma2))
-        structured[part.coordinates] = True
+        unit[part.coordinates] = 1.0
         at_bound[part.reported] = term.at_bound(theta)
     at = NaturalParams(tuple(psi), sigma2, basis.standard_beta(natural.beta))
-    return Coordinates(at, inward, outward, structured, at_bound, tuple(parts))
+    return Coordinates(at, inward, outward, unit, at_bound, tuple(parts))
