@@ -14,6 +14,7 @@ from lmmkit.inference.mixture import Mixture, reference_distribution
 from lmmkit.inference.nesting import extra_effects, spans
 from lmmkit.inference.structure_nesting import check_structures
 from lmmkit.records import FloatArray
+from lmmkit.structures.contract import structure_name
 
 _WORSE = 1e-6
 _NOTHING = 1e-9
@@ -41,7 +42,9 @@ def likelihood_ratio_test(*fits: Fit) -> pl.DataFrame:
     Returns
     -------
     polars.DataFrame
-        One row a comparison, the smallest models first: ``smaller, larger`` (formulas),
+        One row a comparison, the smallest models first: ``smaller, larger`` (formulas, with the
+        residual structure and what ``covariance=`` was given; the number of parameters where the
+        models still read alike),
         ``loglik_smaller, loglik_larger, statistic, df, distribution, p_value``, and
         ``converged``: whether both fits did; without that the statistic means nothing. Under REML
         ``loglik_larger`` refers to the smaller model's columns of X.
@@ -66,7 +69,8 @@ def likelihood_ratio_test(*fits: Fit) -> pl.DataFrame:
 
 def _compare(small: Fit, large: Fit) -> dict[str, object]:
     df = count_parameters(large) - count_parameters(small)
-    pair = f"{model_label(small)!r} and {model_label(large)!r}"
+    labels = _labels(small, large)
+    pair = " and ".join(map(repr, labels))
     if df == 0:
         raise ArgumentError(f"{pair} have equally many parameters: neither is nested in the other")
     if small.reml != large.reml:
@@ -84,8 +88,8 @@ def _compare(small: Fit, large: Fit) -> dict[str, object]:
     if statistic < _NOTHING * (1.0 + abs(low)):
         statistic = 0.0
     return {
-        "smaller": model_label(small),
-        "larger": model_label(large),
+        "smaller": labels[0],
+        "larger": labels[1],
         "loglik_smaller": low,
         "loglik_larger": high,
         "statistic": statistic,
@@ -105,7 +109,28 @@ def _reference(small: Fit, large: Fit, df: int, pair: str) -> Mixture:
     return reference_distribution(small, large, df, extra)
 
 
-def model_label(fit: Fit) -> str:
+def _labels(*fits: Fit) -> list[str]:
+    """What messages call the models, each in its own way."""
+    labels = [_model_label(fit) for fit in fits]
+    if len(set(labels)) == len(fits):
+        return labels
+    counts = map(count_parameters, fits)
+    return [f"{label}; {count} parameters" for label, count in zip(labels, counts, strict=True)]
+
+
+def _model_label(fit: Fit) -> str:
+    parts = [formula_text(fit)]
+    formula = fit.design.formula
+    for k, term in enumerate(fit.design.terms):
+        written = formula is not None and formula.random[k].structure is not None
+        if term.structure is not None and not written:
+            parts.append(f"covariance of {term.group}: {structure_name(term.structure)}")
+    if fit.residual is not None:
+        parts.append(f"residual: {fit.residual.model.residual}")
+    return "; ".join(parts)
+
+
+def formula_text(fit: Fit) -> str:
     """The formula as written, or one put together for a design from arrays."""
     design = fit.design
     if design.formula is not None:

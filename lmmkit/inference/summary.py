@@ -8,7 +8,7 @@ from lmmkit.inference.checks import check_fit
 from lmmkit.inference.components import variance_components
 from lmmkit.inference.criteria import glance
 from lmmkit.inference.fixed import fixed_effects
-from lmmkit.inference.likelihood_ratio import model_label
+from lmmkit.inference.likelihood_ratio import formula_text
 from lmmkit.inference.render import Table, html_document, text_document
 from lmmkit.inference.residuals import residuals
 from lmmkit.records import record
@@ -90,7 +90,7 @@ def summary(fit: Fit) -> Summary:
     check_fit(fit)
     scaled = residuals(fit, "pearson")["residual"].to_numpy()
     return Summary(
-        formula=model_label(fit),
+        formula=formula_text(fit),
         glance=glance(fit),
         scaled_residuals=tuple(float(x) for x in np.quantile(scaled, [0, 0.25, 0.5, 0.75, 1])),
         components=variance_components(fit),

@@ -16,6 +16,7 @@ from lmmkit.residual.checks import (
     log_determinant,
 )
 from lmmkit.residual.contract import Coordinates, ResidualParameter, elementwise
+from lmmkit.residual.written import written
 
 _STARTS = np.array([[0.2], [0.8], [0.98]])
 
@@ -43,6 +44,9 @@ class Autoregression:
     lower: float = 0.0
     unit: float = 1.0
     typical: float = 1.0
+
+    def __str__(self) -> str:
+        return written(self.name, self.time, group=self.group)
 
     @property
     def columns(self) -> tuple[str, ...]:

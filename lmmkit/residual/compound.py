@@ -7,6 +7,7 @@ import numpy as np
 from lmmkit.records import FloatArray, evolve, record
 from lmmkit.residual.checks import column_name, log_determinant
 from lmmkit.residual.contract import Coordinates, ResidualParameter, elementwise
+from lmmkit.residual.written import written
 
 
 @record
@@ -15,6 +16,9 @@ class CompoundSymmetry:
 
     group: str | None
     largest: int = 2
+
+    def __str__(self) -> str:
+        return written("compound_symmetry", group=self.group)
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from lmmkit.errors import ArgumentError, ParameterError
 from lmmkit.records import FloatArray, record
 from lmmkit.residual.checks import column_name, column_names
 from lmmkit.residual.contract import Coordinates, ResidualParameter, elementwise
+from lmmkit.residual.written import written
 
 MatrixFunction: TypeAlias = Callable[..., FloatArray]
 
@@ -24,6 +25,10 @@ class OfFunction:
     parameters: tuple[ResidualParameter, ...]
     initial: tuple[float, ...]
     function: MatrixFunction = attrs.field(repr=False)
+
+    def __str__(self) -> str:
+        name = getattr(self.function, "__name__", type(self.function).__name__)
+        return written(name, *self.columns, group=self.group)
 
     def learn(self, coordinates: Coordinates) -> Self:
         return self

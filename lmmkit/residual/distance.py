@@ -16,6 +16,7 @@ from lmmkit.residual.checks import (
     distances,
 )
 from lmmkit.residual.contract import Coordinates, ResidualParameter, elementwise
+from lmmkit.residual.written import written
 
 _START = np.array([0.05, 0.2, 0.6])
 _SMOOTHEST = 10.0
@@ -52,6 +53,10 @@ class Distance:
     nugget: bool
     smoothness: float | None = None
     extent: float = 1.0
+
+    def __str__(self) -> str:
+        options = {"group": self.group, "nugget": self.nugget, "smoothness": self.smoothness}
+        return written(self.name, *self.columns, **options)
 
     @property
     def parameters(self) -> tuple[ResidualParameter, ...]:
@@ -98,6 +103,9 @@ class Decay:
     """The exponential in one coordinate, without a nugget: a chain, whitened in closed form."""
 
     inner: Distance
+
+    def __str__(self) -> str:
+        return str(self.inner)
 
     @property
     def name(self) -> str:

@@ -6,6 +6,8 @@ from lmmkit.errors import ArgumentError
 from lmmkit.records import record
 from lmmkit.residual.contract import Correlation, VarianceFunction
 
+_LONGEST = 80
+
 
 @record
 class Residual:
@@ -39,6 +41,11 @@ class Residual:
                 "Residual: expected a correlation, a variance function or both; leave residual= "
                 "out for independent rows of equal variance"
             )
+
+    def __str__(self) -> str:
+        own = () if self.correlation is None else (self.correlation,)
+        texts = [(str(part), type(part).__name__) for part in (*own, *self.variances)]
+        return ", ".join(text if len(text) <= _LONGEST else name for text, name in texts)
 
     @property
     def variances(self) -> tuple[VarianceFunction, ...]:

@@ -13,6 +13,7 @@ from lmmkit.records import FloatArray, IntArray, evolve, record
 from lmmkit.residual.checks import check_distinct, check_whole, column_name, distances, gaps
 from lmmkit.residual.contract import Coordinates, ResidualParameter
 from lmmkit.residual.visits import ByVisit, Visits, by_visit
+from lmmkit.residual.written import written
 from lmmkit.structures.autocorrelation import autocorrelation_derivatives
 
 _LONGEST = 1_000_000
@@ -27,6 +28,9 @@ class ARMA:
     q: int
     group: str | None
     typical: float = 1.0
+
+    def __str__(self) -> str:
+        return written("arma", self.time, p=self.p, q=self.q, group=self.group)
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -23,6 +23,9 @@ class ByStratum:
     values_of: tuple[float, ...] = ()
     labels: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        return f"by_stratum({self.each[0]}, {self.stratum!r})"
+
     @property
     def columns(self) -> tuple[str, ...]:
         return (*self.each[0].columns, self.stratum)

@@ -8,6 +8,7 @@ from lmmkit.errors import DataError
 from lmmkit.records import FloatArray, IntArray, evolve, record
 from lmmkit.residual.checks import check_numbers, column_name
 from lmmkit.residual.contract import Coordinates, ResidualParameter, elementwise
+from lmmkit.residual.written import written
 
 _STEEP = (2.0, 5.0)
 _LEAST_SPREAD = 0.2
@@ -20,6 +21,9 @@ class PerStratum:
     column: str
     strata: tuple[float, ...] = ()
     labels: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return written("per_stratum", self.column)
 
     @property
     def columns(self) -> tuple[str | None, ...]:
@@ -67,6 +71,10 @@ class OfCovariate:
     spread: float = _STEEP[0]
     strata: tuple[float, ...] = (0.0,)
     labels: tuple[str, ...] = ("",)
+
+    def __str__(self) -> str:
+        function = "exponential_variance" if self.name == "exponential" else self.name
+        return written(function, self.covariate, by=self.by)
 
     @property
     def columns(self) -> tuple[str | None, ...]:

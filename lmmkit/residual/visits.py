@@ -13,6 +13,7 @@ from lmmkit.records import FloatArray, IntArray, evolve, record
 from lmmkit.residual.checks import check_distinct, column_name
 from lmmkit.residual.contract import Coordinates, ResidualParameter
 from lmmkit.residual.slopes import first_differences, second_differences
+from lmmkit.residual.written import written
 
 
 @record
@@ -108,6 +109,9 @@ class ByVisit:
     visit: str
     group: str | None
     visits: Visits = Visits()
+
+    def __str__(self) -> str:
+        return written(self.name, self.visit, group=self.group)
 
     @property
     def name(self) -> str:

@@ -11,6 +11,8 @@ from lmmkit.errors import ArgumentError
 from lmmkit.fit import Fit, fit
 from lmmkit.inference import likelihood_ratio_test
 from lmmkit.optimize import em
+from lmmkit.residual import Residual, power
+from lmmkit.structures import Diagonal
 from tests.helpers import reference_case
 from tests.inference.fitted import fitted, simulated
 
@@ -143,6 +145,29 @@ def test_a_larger_model_that_fits_worse_is_refused() -> None:
     large = fit("y ~ x + I(x**2) + (1 | g)", FRAME, reml=False, fixed={("g", "Intercept"): 1e4})
     with pytest.raises(ArgumentError, match="the larger model has the smaller log-likelihood"):
         likelihood_ratio_test(small, large)
+
+
+def _labels(*fits: Fit) -> list[str]:
+    table = likelihood_ratio_test(*fits)
+    return [table["smaller"][0], *table["larger"]]
+
+
+def test_models_of_one_formula_are_told_apart() -> None:
+    one = "y ~ x + (x | g)"
+    plain = fit(one, FRAME, reml=False)
+    diagonal = fit(one, FRAME, reml=False, covariance={"g": Diagonal()})
+    assert _labels(diagonal, plain) == [f"{one}; covariance of g: Diagonal", one]
+    spread = Residual(variance=power("w"))
+    both = fit(one, FRAME, reml=False, residual=spread, covariance={"g": Diagonal()})
+    assert _labels(diagonal, both)[1] == (f"{one}; covariance of g: Diagonal; residual: power('w')")
+    held = fit(one, FRAME, reml=False, fixed={"x": 0.0})
+    assert _labels(held, plain) == [f"{one}; 5 parameters", f"{one}; 6 parameters"]
+    written = fit("y ~ x + diag(x | g)", FRAME, reml=False)
+    assert _labels(written, plain)[0] == "y ~ x + diag(x | g)"
+    with pytest.raises(
+        ArgumentError, match=r"covariance of g: Diagonal; 5 parameters' and '.*equally many"
+    ):
+        likelihood_ratio_test(diagonal, diagonal)
 
 
 @pytest.mark.parametrize("fits", [(), ("one",)])

@@ -6,8 +6,9 @@ import math
 import numpy as np
 import pytest
 
+import lmmkit.residual
 from lmmkit.design import build_design
-from lmmkit.residual import Residual
+from lmmkit.residual import Residual, ar1, per_stratum, power
 from lmmkit.residual.bind import residual_model
 from lmmkit.residual.contract import ClosedForm
 from lmmkit.residual.model import ResidualModel
@@ -52,6 +53,24 @@ def test_likelihood_is_that_of_the_dense_matrix(
         V = 1.7 * R + random_part(FRAME, psi)
         own = at_natural(model.objective(theta, restricted=restricted), psi, 1.7)
         assert own == pytest.approx(dense_value(y, X, V, restricted=restricted), rel=1e-9)
+
+
+def test_a_structure_is_written_as_the_call_that_makes_it() -> None:
+    residual: object
+    for case in (*CORRELATIONS, *VARIANCES):
+        learned = bind(
+            Residual(case.structure)
+            if isinstance(case, CorrelationCase)
+            else Residual(variance=case.structure)
+        ).residual
+        residual = learned.correlation or learned.variances[0]
+        if case.name == "a user's":
+            assert str(residual) == "damped('time', group='id')"
+        else:
+            assert eval(str(residual), vars(lmmkit.residual)) == case.structure
+    assert str(Residual(ar1("visit"), (power(), per_stratum("kind")))) == (
+        "ar1('visit'), power(), per_stratum('kind')"
+    )
 
 
 def _weighted(case: VarianceCase, values: np.ndarray, row: Row) -> float:
