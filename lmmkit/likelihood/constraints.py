@@ -1,5 +1,6 @@
 """Equalities between natural parameters, as records."""
 
+import math
 from typing import TypeAlias
 
 import numpy as np
@@ -66,7 +67,11 @@ def relation_row(relation: Hold | Relation, n: int) -> FloatArray:
 
 
 def gap(equation: Equation, values: FloatArray) -> float:
-    """How far all n parameters are from meeting an equation."""
+    """How far all n parameters are from meeting an equation, in the unit of its value.
+
+    NaN for a correlation with an effect whose variance is zero.
+    """
     if isinstance(equation, HoldCorrelation):
-        return equation.local(values)[0]
+        covariance, a, b = values[list(equation.places)].tolist()
+        return covariance / math.sqrt(a * b) - equation.value if a > 0.0 < b else math.nan
     return float(relation_row(equation, len(values)) @ values - equation.value)

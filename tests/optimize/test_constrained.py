@@ -6,9 +6,10 @@ from scipy.optimize import minimize_scalar
 
 from lmmkit import fit_design
 from lmmkit.errors import ParameterError
-from lmmkit.likelihood.constraints import Hold
+from lmmkit.likelihood.constraints import Hold, HoldCorrelation, Relation, gap
 from lmmkit.optimize import maximize
 from lmmkit.optimize.constrained import maximize_subject_to
+from lmmkit.records import evolve
 from tests.dense_oracle import dense_loglik, profiled_loglik
 from tests.helpers import dense_model
 from tests.registries import case_design, case_objective
@@ -67,6 +68,22 @@ def test_a_fixed_effect_held_under_reml_keeps_its_column() -> None:
     assert found.loglik == pytest.approx(value, rel=1e-12)
     held = fit_design(design, fixed={"Intercept": 1500.0})
     assert abs(held.loglik - found.loglik) > 0.1  # the other model, without the column
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_an_equation_moved_by_its_gap_holds(share: float) -> None:
+    """On the way from where it does not hold its value moves in its own unit."""
+    values = np.array([250.0, 10.0, 600.0, 40.0, 35.0, 650.0])
+    rho = 40.0 / np.sqrt(600.0 * 35.0)
+    for equation, unit in (
+        (HoldCorrelation(3, (2, 4), -0.9), rho),
+        (Hold(3, -100.0), 40.0),
+        (Relation(((2, 1.0), (4, -2.0)), 100.0), 530.0),
+    ):
+        moved = evolve(equation, value=equation.value + share * gap(equation, values))
+        assert moved.value == pytest.approx(equation.value + share * (unit - equation.value))
+        assert gap(moved, values) == pytest.approx((1.0 - share) * (unit - equation.value))
+    assert HoldCorrelation(3, (2, 4), rho).local(values)[0] == pytest.approx(0.0, abs=1e-13)
 
 
 def test_constraints_that_contradict_one_another() -> None:
