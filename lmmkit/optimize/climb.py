@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lmmkit.errors import ParameterError
 from lmmkit.optimize.certificate import count_signs
-from lmmkit.optimize.constrained_problem import Equality
+from lmmkit.optimize.constrained_problem import Equality, Spot
 from lmmkit.optimize.step import Report, Status
 from lmmkit.records import FloatArray, float_array, record
 
@@ -42,11 +42,8 @@ class Ground(Protocol):
     def logarithmic(self) -> slice:
         """The variables that one step changes by no more than 2."""
 
-    def loglik(self, x: FloatArray) -> float:
-        """The log-likelihood at x; not finite where there is none."""
-
-    def derivatives(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """The gradient and the Hessian of the log-likelihood at x."""
+    def at(self, x: FloatArray) -> Spot:
+        """The log-likelihood at x, and its derivatives where they are wanted."""
 
     def equalities(self, x: FloatArray, curved: bool = True) -> list[Equality]:
         """The equalities at x; without their curvature where that is not wanted."""
@@ -79,9 +76,8 @@ def climb(
     ParameterError
         Where no covariance satisfies the constraints, or none near ``start`` has a likelihood.
     """
-    x = _restore(problem, start)
-    loglik = problem.loglik(x)
-    if not np.isfinite(loglik):
+    here = problem.at(_restore(problem, start))
+    if not np.isfinite(here.loglik):
         raise ParameterError(
             "the held values lead to covariances that are too large for a likelihood; give a start "
             "that is nearer to them"
@@ -89,26 +85,27 @@ def climb(
     reports: list[Report] = []
     status, idle, before = Status.OUT_OF_ITERATIONS, 0, np.inf
     while len(reports) < max_iterations:
-        direction, distance, inertia = _newton(problem, x)
+        local = reduced(problem, here.x, here.derivatives())
+        direction, distance, inertia = _newton(local)
         if distance <= _TOLERANCE or _SLOW * before < distance <= _NEAR:
-            higher = _beside_saddle(problem, x, loglik) if inertia[2] else None
+            higher = _beside_saddle(problem, here, local) if inertia[2] else None
             if higher is None:
                 status = Status.CONVERGED
                 break
-            (x, loglik), before = higher, np.inf
+            here, before = higher, np.inf
             continue
         before = distance
-        length, moved, after = _search(problem, x, loglik, direction)
-        idle = idle + 1 if after - loglik <= _ROUNDING * abs(loglik) else 0
+        length, moved = _search(problem, here, direction)
+        idle = idle + 1 if moved.loglik - here.loglik <= _ROUNDING * abs(here.loglik) else 0
         if length == 0.0 or idle == _IDLE:
             status = Status.CONVERGED if distance <= _NEAR else Status.STALLED
             break
-        x, loglik = moved, after
-        reports.append(Report(Status.RUNNING, "constrained newton", loglik, distance, length))
+        here = moved
+        reports.append(Report(Status.RUNNING, "constrained newton", here.loglik, distance, length))
         if progress is not None:
             progress(len(reports), reports[-1])
-    reports.append(Report(status, "constrained newton", loglik, distance, 0.0))
-    return Climbed(loglik, distance, inertia, tuple(reports), x)
+    reports.append(Report(status, "constrained newton", here.loglik, distance, 0.0))
+    return Climbed(here.loglik, distance, inertia, tuple(reports), here.x)
 
 
 def _restore(problem: Ground, x: FloatArray) -> FloatArray:
@@ -139,10 +136,13 @@ class Reduced:
     tangent: FloatArray
 
 
-def reduced(problem: Ground, x: FloatArray) -> Reduced:
-    """The Lagrangian's derivatives in the tangent space of the equalities."""
+def reduced(problem: Ground, x: FloatArray, derivatives: tuple[FloatArray, FloatArray]) -> Reduced:
+    """The Lagrangian's derivatives at x in the tangent space of the equalities.
+
+    ``derivatives`` are the gradient and the Hessian of the log-likelihood there.
+    """
     free = problem.free
-    gradient, hessian = problem.derivatives(x)
+    gradient, hessian = derivatives
     found = problem.equalities(x)
     A = np.array([e.gradient for e in found]).reshape(len(found), len(x))[:, free]
     multipliers = np.linalg.lstsq(A.T, gradient[free], rcond=1e-12)[0]
@@ -152,12 +152,11 @@ def reduced(problem: Ground, x: FloatArray) -> Reduced:
     return Reduced(tangent.T @ gradient, tangent.T @ hessian @ tangent, tangent)
 
 
-def _newton(problem: Ground, x: FloatArray) -> tuple[FloatArray, float, tuple[int, int, int]]:
+def _newton(local: Reduced) -> tuple[FloatArray, float, tuple[int, int, int]]:
     """A step of ascent in the tangent space, its length in standard errors, the inertia.
 
     Along a valley that is flat no step is made: it would be long, and leave the valley.
     """
-    local = reduced(problem, x)
     values, vectors = np.linalg.eigh(-local.hessian)
     flat = 1e-7 * float(np.abs(values).max(initial=0.0))
     along = vectors.T @ local.gradient
@@ -169,23 +168,19 @@ def _newton(problem: Ground, x: FloatArray) -> tuple[FloatArray, float, tuple[in
     return local.tangent @ step, distance, inertia
 
 
-def _beside_saddle(
-    problem: Ground, x: FloatArray, loglik: float
-) -> tuple[FloatArray, float] | None:
+def _beside_saddle(problem: Ground, here: Spot, local: Reduced) -> Spot | None:
     """A point that is clearly higher along the direction of most upward curvature.
 
     Where a standard deviation is zero the slope vanishes, whether or not it should be positive.
     """
-    local = reduced(problem, x)
     values, vectors = np.linalg.eigh(-local.hessian)
     direction = local.tangent @ vectors[:, 0] / np.sqrt(max(-values[0], 1e-300))
     for length in _LENGTHS:
         for sign in (1.0, -1.0):
             step = sign * length * direction
-            moved = _restore(problem, x + _share(problem, step) * step)
-            after = problem.loglik(moved)
-            if after > loglik + _GAIN:
-                return moved, after
+            moved = problem.at(_restore(problem, here.x + _share(problem, step) * step))
+            if moved.loglik > here.loglik + _GAIN:
+                return moved
     return None
 
 
@@ -202,15 +197,12 @@ def _null_space(A: FloatArray) -> FloatArray:
     return np.asarray(right[rank:].T)
 
 
-def _search(
-    problem: Ground, x: FloatArray, loglik: float, direction: FloatArray
-) -> tuple[float, FloatArray, float]:
+def _search(problem: Ground, here: Spot, direction: FloatArray) -> tuple[float, Spot]:
     """The first of the step lengths 1, 0.3, ... that rises; 0 where none does."""
     length = _share(problem, direction)
     for _ in range(25):
-        moved = _restore(problem, x + length * direction)
-        after = problem.loglik(moved)
-        if after > loglik:
-            return length, moved, after
+        moved = problem.at(_restore(problem, here.x + length * direction))
+        if moved.loglik > here.loglik:
+            return length, moved
         length *= 0.3
-    return 0.0, x, loglik
+    return 0.0, here

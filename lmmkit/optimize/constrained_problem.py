@@ -5,6 +5,9 @@ factor Lambda of its ``Psi = Lambda Lambda'``, or theta of its covariance struct
 sigma.
 """
 
+import functools
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -74,9 +77,10 @@ class Problem:
         """The variables that one step changes by no more than 2."""
         return slice(-1, None)
 
-    def loglik(self, x: FloatArray) -> float:
+    def at(self, x: FloatArray) -> "Spot":
         """The log-likelihood at x."""
-        return float(self.objective.loglik(standard_at(self, x)))
+        loglik = float(self.objective.loglik(standard_at(self, x)))
+        return Spot(loglik, x, functools.partial(self.derivatives, x))
 
     def derivatives(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
         """The gradient and the Hessian of the log-likelihood at x."""
@@ -89,6 +93,23 @@ class Problem:
         """The constraints at x; curvature is dear, and zero where it is not wanted."""
         values = reported_at(self, x)
         return [_equality(self, x, c, values, curved) for c in self.constraints]
+
+
+@record
+class Spot:
+    """The log-likelihood at some variables; not finite where there is none.
+
+    Attributes
+    ----------
+    loglik : float
+    x : ndarray (n,)
+    derivatives : callable
+        The gradient (n,) and the Hessian (n, n) there, computed when called.
+    """
+
+    loglik: float
+    x: FloatArray
+    derivatives: Callable[[], tuple[FloatArray, FloatArray]]
 
 
 @record

@@ -4,6 +4,9 @@ The variables are those of :mod:`lmmkit.optimize.constrained_problem`, then the 
 structure's theta.
 """
 
+import functools
+from typing import NoReturn
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +16,7 @@ from lmmkit.likelihood.objective import Objective
 from lmmkit.optimize.constrained_problem import (
     Equality,
     Problem,
+    Spot,
     make_problem,
     standard_at,
     standard_by_x,
@@ -50,18 +54,21 @@ class JointProblem:
         """Log sigma and theta."""
         return slice(self.n_inside - 1, None)
 
-    def loglik(self, x: FloatArray) -> float:
-        """The log-likelihood; minus infinity where R is not positive definite."""
+    def at(self, x: FloatArray) -> Spot:
+        """The log-likelihood at x; minus infinity where R is not positive definite."""
         rest, free = np.split(x, [self.n_inside])
         far = float(np.abs(free).max(initial=0.0)) > _FARTHEST or abs(rest[-1]) > _LOG_SIGMA
         objective = None if far else self.structure.at_free(free)
+        if objective is None:
+            return Spot(-np.inf, x, _no_likelihood)
         try:
-            return -np.inf if objective is None else self._inside(objective).loglik(rest)
+            loglik = self._inside(objective).at(rest).loglik
         except np.linalg.LinAlgError:  # a trial so far out that nothing else can be told
-            return -np.inf
+            return Spot(-np.inf, x, _no_likelihood)
+        return Spot(loglik, x, functools.partial(self._derivatives, x, objective))
 
-    def derivatives(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """The gradient and the Hessian of the log-likelihood.
+    def _derivatives(self, x: FloatArray, objective: Objective) -> tuple[FloatArray, FloatArray]:
+        """The gradient and the Hessian of the log-likelihood at x, from the objective there.
 
         Zero by an element of theta so far out that only rounding is left of them.
 
@@ -74,8 +81,6 @@ class JointProblem:
         theta = self.structure.with_free(free)
         assert theta is not None, "there is a likelihood here"
         structure = evolve(self.structure, theta=theta)
-        objective = structure.objective(theta)
-        assert objective is not None, "there is a likelihood here"
         here = self._inside(objective)
         gradient, hessian = here.derivatives(rest)
         local = structure.expand(objective, standard_at(here, rest))
@@ -89,7 +94,7 @@ class JointProblem:
         lost = np.append(np.zeros(self.n_inside, dtype=bool), far)
         gradient[lost] = hessian[lost] = hessian[:, lost] = 0.0
         if not (np.isfinite(gradient).all() and np.isfinite(hessian).all()):
-            raise ParameterError("the residual structure has no likelihood next to its parameters")
+            _no_likelihood()
         return gradient, hessian
 
     def equalities(self, x: FloatArray, curved: bool = True) -> list[Equality]:
@@ -103,6 +108,10 @@ class JointProblem:
 
     def _inside(self, objective: Objective) -> Problem:
         return evolve(self.inside, objective=objective.standardized())
+
+
+def _no_likelihood() -> NoReturn:
+    raise ParameterError("the residual structure has no likelihood next to its parameters")
 
 
 def joint_problem(structure: FittedResidual, equations: tuple[Equation, ...]) -> JointProblem:

@@ -94,7 +94,7 @@ def differentiate(at: ObjectiveAt, place: Place, exact: Exact | None = None) -> 
         local = differences(at, place.objective, place.theta, measure_at(problem, x))
     else:
         local = evolve(local, across=local.across @ standard_by_x(problem, x))
-    inner = reduced(problem, x)
+    inner = reduced(problem, x, problem.derivatives(x))
     across = local.across @ inner.tangent
     inverse = np.linalg.pinv(inner.hessian, rcond=1e-10, hermitian=True)
     return Curvature(local.gradient, local.hessian - across @ inverse @ across.T)

@@ -9,6 +9,10 @@ import pytest
 from lmmkit import datasets, tie
 from lmmkit.fit import Fit, fit
 from lmmkit.inference import confidence_intervals, profile
+from lmmkit.likelihood.constraints import Hold
+from lmmkit.optimize.climb import climb
+from lmmkit.optimize.constrained_problem import encode
+from lmmkit.records import FloatArray
 from lmmkit.residual import (
     Residual,
     ar1,
@@ -20,6 +24,8 @@ from lmmkit.residual import (
     toeplitz,
     unstructured,
 )
+from lmmkit.residual.joint import joint_problem
+from lmmkit.residual.model import ResidualModel
 from tests.residual.dense import Array, frame
 
 CHILDREN = datasets.load("Orthodont")
@@ -237,3 +243,23 @@ def test_a_held_correlation_that_others_hardly_allow() -> None:
         held = fit("y ~ x", data, reml=False, residual=model, fixed={key: value})
         assert held.certificate.converged
         assert held.loglik == pytest.approx(loglik, rel=1e-7)
+
+
+@pytest.mark.parametrize(
+    "residual", [Residual(car1("age"), per_stratum("Sex")), Residual(variance=per_stratum("Sex"))]
+)
+def test_every_place_is_whitened_once(residual: Residual, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = fit("distance ~ age + (age | Subject)", CHILDREN, residual=residual)
+    assert found.residual is not None
+    problem = joint_problem(found.residual, (Hold(1, 0.5),))
+    start = np.append(encode(problem.inside, found.natural, ()), found.residual.theta)
+    places: list[bytes] = []
+    objective = ResidualModel.objective
+
+    def counted(self: ResidualModel, theta: FloatArray, **options: Any) -> Any:
+        places.append(theta.tobytes())
+        return objective(self, theta, **options)
+
+    monkeypatch.setattr(ResidualModel, "objective", counted)
+    assert len(climb(problem, start).reports) > 2
+    assert len(set(places)) == len(places) > 3
