@@ -37,7 +37,8 @@ def factor_covariances(moments: Moments, terms: Terms, number: int) -> FloatArra
             return given + D @ terms.coupling.below[k] @ D
         which = node.factors.index(number)
         rows = slice(node.starts[which], node.starts[which + 1])
-        inverse = terms.coupling.inverse[k, k][rows, rows]
+        assert terms.elimination.dense is not None
+        inverse = terms.elimination.dense.inverse(terms.coupling.selected)[rows, rows]
         q = len(node.columns[which])
         relation = moments.relation(moments.factors[number])
         if relation is None:
@@ -116,9 +117,11 @@ def _variances(
         for k, node in enumerate(system.nodes)
         if node.starts[-1]
     }
-    dense = None
-    if coupling is not None and last in loaded:
-        dense = loaded[last] @ coupling.inverse[last, last]
+    dense: Any = None
+    K: FloatArray = np.zeros((0, 0))
+    if coupling is not None and terms.elimination.dense is not None:
+        K = terms.elimination.dense.inverse(coupling.selected)
+        dense = loaded[last] @ K
     for k, own_part in given.items():
         if k not in loaded:
             continue
@@ -134,7 +137,7 @@ def _variances(
             loaded[to] = loaded[to] - moved @ part
             if to == last:
                 used = np.unique(moved.indices)
-                dense -= moved[:, used] @ (part[used] @ coupling.inverse[last, last])
+                dense -= moved[:, used] @ (part[used] @ K)
     return total if dense is None else total + _products(loaded[last], dense)
 
 

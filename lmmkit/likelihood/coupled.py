@@ -12,6 +12,7 @@ import numpy as np
 
 from lmmkit.likelihood.dense import product
 from lmmkit.likelihood.elimination import DenseStage, Elimination, own
+from lmmkit.likelihood.nodes import Node
 from lmmkit.likelihood.pairs import weighed
 from lmmkit.likelihood.sparse import (
     Sparse,
@@ -20,7 +21,6 @@ from lmmkit.likelihood.sparse import (
     diagonal_blocks,
     row_blocks,
 )
-from lmmkit.likelihood.system import Node
 from lmmkit.likelihood.terms import Coupling, Terms, block_of
 from lmmkit.records import FloatArray, IntArray
 
@@ -150,7 +150,7 @@ def _carry(
         G, last = done.stages[k].onto(), done.system.last
         for e, E in mine.items():
             change = weighed(pairs, np.einsum("kim,kl,ljm->ijm", G, E, G))
-            tangents[e] = {(last, last): -change}
+            tangents[e] = {(last, last): -done.system.layout.matrix(change)}
         return
     for e, E in mine.items():
         moved = {to: _left(np.broadcast_to(E, (m, *E.shape)), part) for to, part in C.items()}
@@ -176,9 +176,10 @@ def _dense_part(
 ) -> None:
     dense, last = done.dense, done.system.last
     assert dense is not None
-    node, S, K = dense.node, dense.S, coupling.inverse[last, last]
+    node, K = dense.node, dense.inverse(coupling.selected)
     mine = [_directions(across, columns) for columns in node.columns]
-    SK = product(S, K) if any(inverse is None for inverse in dense.inverses) else S[:0]
+    S = K[:0] if dense.invertible else dense.layout.matrix(dense.S)
+    SK = product(S, K)
     changes = {e: tangent[last, last] for e, tangent in tangents.items()}
     solved = _times_changes(K, changes, across, done, coupling)
     for e, ahead in solved.items():
@@ -190,7 +191,7 @@ def _dense_part(
             for f, F in directions.items():
                 _add(total, e, f, -float(np.einsum("mij,ji->", inner, F)))
     for k in range(len(mine)):
-        W = _columns_of_W(dense, k, K, SK)
+        W = _columns_of_W(dense, k, K, S, SK)
         for j in range(k + 1):
             _block_part(total, _between(W, node, j, k), mine[j], mine[k])
 
@@ -237,14 +238,16 @@ def _seen_by_factor(
     return dense_blocks(left[:, rows], q) - row_blocks(left, SK[rows], q)
 
 
-def _columns_of_W(dense: DenseStage, k: int, K: FloatArray, SK: FloatArray) -> FloatArray:
+def _columns_of_W(
+    dense: DenseStage, k: int, K: FloatArray, S: FloatArray, SK: FloatArray
+) -> FloatArray:
     """The columns (n, m q) of ``W = S - S K S`` that are factor k's effects.
 
     Where all D have inverses, ``W = D^-1 - D^-1 K D^-1``.
     """
     rows, inverses = dense.rows(k), [inverse for inverse in dense.inverses if inverse is not None]
     if SK.size:
-        return dense.S[:, rows] - product(SK, dense.S[:, rows])
+        return S[:, rows] - product(SK, S[:, rows])
     columns = -(K[:, rows].reshape(-1, len(inverses[k])) @ inverses[k]).reshape(K[:, rows].shape)
     for j, inverse in enumerate(inverses):
         part = columns[dense.rows(j)]

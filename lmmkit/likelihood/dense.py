@@ -12,21 +12,6 @@ from lmmkit.records import FloatArray
 _ROWS_AT_A_TIME = 64
 
 
-def cholesky_lower(a: FloatArray) -> FloatArray | None:
-    """L of ``a = L L'``, in place of a symmetric ``a``; None where it is not positive definite."""
-    from scipy.linalg.lapack import dpotrf
-
-    root, info = dpotrf(a.T, lower=1, overwrite_a=1, clean=1)
-    return None if info else root
-
-
-def inverse_from(root: FloatArray) -> FloatArray:
-    """``(L L')^-1``."""
-    from scipy.linalg.lapack import dpotri
-
-    return mirror(np.asarray(dpotri(root, lower=1)[0])).T
-
-
 def mirror(lower: FloatArray) -> FloatArray:
     """A symmetric matrix of its lower triangle, in place, a few rows at a time."""
     for start in range(0, len(lower), _ROWS_AT_A_TIME):

@@ -7,8 +7,8 @@ level. With ``U_l = F^-1 S_kl`` for a later stage l, eliminating stage k leaves
     S_ll' <- S_ll' - U_l'U_l' + (L^-1 U_l)'(L^-1 U_l').
 
 The levels of a stage of the chain stay independent, since the stages before are nested in it. The
-last stage is dense, and factored by LAPACK: ``D^-1 + S = L L'``, or ``I + T'S T = L L'`` where a
-factor's ``D = T T'`` is nearly singular.
+effects of the last stage are factored together: ``D^-1 + S = L L'``, or ``I + T'S T = L L'`` where
+a factor's ``D = T T'`` is nearly singular.
 """
 
 from typing import Any
@@ -16,14 +16,16 @@ from typing import Any
 import numpy as np
 
 from lmmkit.likelihood import grouped
-from lmmkit.likelihood.dense import cholesky_lower, product, solve_triangular
-from lmmkit.likelihood.pairs import Pairs, weighed
-from lmmkit.likelihood.sparse import Sparse, block_diagonal, by_effect, by_level, plus
-from lmmkit.likelihood.system import Node, System
+from lmmkit.likelihood.blocks import plus
+from lmmkit.likelihood.nodes import Node
+from lmmkit.likelihood.pairs import weighed
+from lmmkit.likelihood.sparse import Sparse, block_diagonal, by_effect, by_level
+from lmmkit.likelihood.supernodal import Factor, Layout, factored
+from lmmkit.likelihood.system import System
 from lmmkit.likelihood.totals import Totals, better_as_totals, totals
 from lmmkit.linalg import gram, inverse_lower, psd_factor, semidefinite_cholesky, solve_lower
 from lmmkit.moments.collapse import Patterns
-from lmmkit.records import FloatArray, computed_array, evolve, record
+from lmmkit.records import FloatArray, computed_array, record
 
 _TOO_SMALL = 1e-4
 
@@ -69,13 +71,15 @@ class DenseStage:
     Attributes
     ----------
     node : Node
-    S : ndarray (n, n)
+    layout : Layout
+    S : ndarray (size,)
+        Stored by the layout.
     inverses : tuple of ndarray (q_k, q_k) or None
         ``D^-1`` of each grouping factor; None where it would swamp S, and T scales S instead.
     scales : tuple of ndarray (q_k, q_k)
         B of each grouping factor: I, or T.
-    root : ndarray (n, n)
-        L, lower, with ``(D^-1 + S)^-1 = B (L L')^-1 B'``.
+    factor : Factor
+        L, with ``K = (D^-1 + S)^-1 = B (L L')^-1 B'``.
     outer : ndarray (n, p + 1)
         ``Z'V^-1[X y]``, V with the stages before.
     log_det : float
@@ -83,10 +87,11 @@ class DenseStage:
     """
 
     node: Node
+    layout: Layout
     S: FloatArray = computed_array()
     inverses: tuple[FloatArray | None, ...]
     scales: tuple[FloatArray, ...]
-    root: FloatArray = computed_array()
+    factor: Factor
     outer: FloatArray = computed_array()
     log_det: float
 
@@ -94,28 +99,63 @@ class DenseStage:
         """Where the effects of the node's factor k are."""
         return slice(self.node.starts[k], self.node.starts[k + 1])
 
+    @property
+    def invertible(self) -> bool:
+        """Whether every D has an inverse."""
+        return all(inverse is not None for inverse in self.inverses)
+
     def unexplained(self, outer: FloatArray, modes: FloatArray) -> FloatArray:
         """``outer - S modes`` of ``modes = K outer``: ``D^-1 modes`` where D has an inverse."""
         parts = []
         for k, inverse in enumerate(self.inverses):
             rows, part = self.rows(k), modes[self.rows(k)]
             if inverse is None:
-                parts.append(outer[rows] - product(self.S[rows], modes))
+                parts.append(outer[rows] - self.layout.times(self.S, modes)[rows])
             else:
                 levels = part.reshape(self.node.n_levels[k], len(inverse), part.shape[1])
                 parts.append((inverse @ levels).reshape(part.shape))
         return np.concatenate(parts)
 
-    def scaled(self, rows: FloatArray, *, transposed: bool = False) -> FloatArray:
-        """``rows B``, or ``rows B'``, of rows (r, n); B is block diagonal over all levels."""
-        if all(inverse is not None for inverse in self.inverses):
-            return rows
-        product = np.empty(rows.shape)
-        for k, scale in enumerate(self.scales):
-            part = rows[:, self.rows(k)]
-            right = scale.T if transposed else scale
-            product[:, self.rows(k)] = (part.reshape(-1, len(scale)) @ right).reshape(part.shape)
-        return product
+    def half(self, b: FloatArray) -> FloatArray:
+        """``L^-1 B'b`` of b (n, k)."""
+        return self.factor.half(_scaled(self.node, self.scales, b.T).T)
+
+    def solve(self, b: FloatArray) -> FloatArray:
+        """``K b`` of b (n, k)."""
+        solved = self.factor.solve(_scaled(self.node, self.scales, b.T).T)
+        return _scaled(self.node, self.scales, solved.T, transposed=True).T
+
+    def selected_inverse(self) -> FloatArray:
+        """The entries of K that the layout stores."""
+        values = self.factor.selected_inverse()
+        if self.invertible:
+            return values
+        return self.layout.values(self._unscaled(self.layout.matrix(values)))
+
+    def inverse(self, selected: FloatArray) -> FloatArray:
+        """K (n, n), of which the layout's entries are known."""
+        if self.invertible or len(self.layout.blocks) == 1:
+            return self.factor.inverse(selected)
+        return self._unscaled(self.factor.inverse(self.factor.selected_inverse()))
+
+    def _unscaled(self, inverse: FloatArray) -> FloatArray:
+        half = _scaled(self.node, self.scales, inverse, transposed=True)
+        return _scaled(self.node, self.scales, half.T, transposed=True).T
+
+
+def _scaled(
+    node: Node, scales: tuple[FloatArray, ...], rows: FloatArray, *, transposed: bool = False
+) -> FloatArray:
+    """``rows B``, or ``rows B'``, of rows (r, n); B is block diagonal over all levels."""
+    if all(np.array_equal(scale, np.eye(len(scale))) for scale in scales):
+        return rows
+    product = np.empty(rows.shape)
+    for k, scale in enumerate(scales):
+        part = rows[:, node.starts[k] : node.starts[k + 1]]
+        right = scale.T if transposed else scale
+        moved = (part.reshape(-1, len(scale)) @ right).reshape(part.shape)
+        product[:, node.starts[k] : node.starts[k + 1]] = moved
+    return product
 
 
 @record
@@ -157,19 +197,20 @@ def eliminate(system: System, D: FloatArray, *, kept: bool = False) -> Eliminati
     log_det, products = first.log_det, first.products
     across, outer = dict(system.across), dict(system.outer)
     start = Stage(system.first, first, system.inside, {})
-    stages = [_couple(start, across, outer, new=False, pairs=system.pairs)]
+    stages = [_couple(system, start, across, outer, new=False)]
     for k in range(1, system.last):
         patterns, inside = _factored(k, across, outer, products)
         done = grouped.eliminate(patterns, own(D, system.nodes[k]))
         log_det, products = log_det + done.log_det, done.products
-        stages.append(_couple(Stage(patterns, done, inside, {}), across, outer, new=True))
+        stage = Stage(patterns, done, inside, {})
+        stages.append(_couple(system, stage, across, outer, new=True))
     dense = None
     if system.last in outer:
         last = system.last
-        dense = _dense(system.nodes[-1], D, across[last, last], outer[last])
+        dense = _dense(system, D, across[last, last], outer[last])
         if dense is None:
             return Elimination(system, D, np.array(np.nan), products, tuple(stages), None)
-        seen = solve_triangular(dense.root, dense.scaled(dense.outer.T).T)
+        seen = dense.half(dense.outer)
         log_det = log_det + dense.log_det
         products = products - seen.T @ seen
     return Elimination(system, D, log_det, products, tuple(stages), dense)
@@ -193,17 +234,17 @@ def own(D: FloatArray, node: Node) -> FloatArray:
 
 
 def _couple(
+    system: System,
     stage: Stage,
     across: dict[tuple[int, int], Any],
     outer: dict[int, FloatArray],
     *,
     new: bool,
-    pairs: Pairs | None = None,
 ) -> Stage:
     """Take a stage out of the blocks of the later ones, in place of ``across`` and ``outer``."""
     if not stage.inside:
         return stage
-    done = stage.done
+    done, last = stage.done, system.last
     inverse = stage.inverse()
     root = block_diagonal(inverse)
     solved = {to: root @ part for to, part in stage.inside.items()}
@@ -212,16 +253,17 @@ def _couple(
         outer[to] = outer[to] + part.T @ after
         if new:
             outer[to] = outer[to] - stage.inside[to].T @ within
+    if system.pairs is not None:
+        M = np.einsum("kim,kjm->ijm", inverse, inverse)
+        across[last, last] = across[last, last] + weighed(system.pairs, M)
+        return Stage(stage.patterns, done, stage.inside, solved)
+    for to, part in solved.items():
         for m, other in solved.items():
-            if pairs is not None:
-                across[to, m] = across[to, m] + weighed(
-                    pairs, np.einsum("kim,kjm->ijm", inverse, inverse)
-                )
-            elif m >= to:
+            if m >= to:
                 change = part.T @ other
                 if new:
                     change = change - stage.inside[to].T @ stage.inside[m]
-                across[to, m] = plus(across[to, m], change)
+                across[to, m] = plus(across[to, m], change, system.layout)
     return Stage(stage.patterns, done, stage.inside, solved)
 
 
@@ -248,29 +290,33 @@ def _factored(
     return patterns, inside
 
 
-def _dense(node: Node, D: FloatArray, S: FloatArray, outer: FloatArray) -> DenseStage | None:
+def _dense(system: System, D: FloatArray, S: FloatArray, outer: FloatArray) -> DenseStage | None:
     """None where V is not positive definite."""
+    node, layout = system.nodes[-1], system.layout
     blocks = [D[c[:, None], c] for c in node.columns]
+    diagonal = S[layout.diagonal]
     ends = zip(node.starts, node.starts[1:], strict=False)
-    sizes = [np.diagonal(S)[start:end].max(initial=0.0) for start, end in ends]
+    sizes = [diagonal[start:end].max(initial=0.0) for start, end in ends]
     inverses = tuple(_usable_inverse(d, size) for d, size in zip(blocks, sizes, strict=True))
     scales = tuple(
         psd_factor(d) if inverse is None else np.eye(len(d))
         for d, inverse in zip(blocks, inverses, strict=True)
     )
-    stage = DenseStage(node, S, inverses, scales, S[:0], outer, 0.0)
-    total = stage.scaled(stage.scaled(S).T).copy(order="K")
+    if all(inverse is not None for inverse in inverses):
+        total = S.copy()
+    else:
+        half = _scaled(node, scales, layout.matrix(S))
+        total = layout.values(_scaled(node, scales, half.T).copy(order="K"))
     log_det = 0.0
     for k, (d, inverse) in enumerate(zip(blocks, inverses, strict=True)):
-        m, each = node.n_levels[k], np.arange(node.n_levels[k])
-        i = node.starts[k] + each[:, None, None] * len(d) + np.arange(len(d))[:, None]
-        total[i, np.swapaxes(i, 1, 2)] += np.eye(len(d)) if inverse is None else inverse
-        log_det += 0.0 if inverse is None else m * float(np.linalg.slogdet(d)[1])
-    root = cholesky_lower(total)
-    if root is None:
+        where = layout.at(*node.level_blocks(k))
+        total[where] += np.eye(len(d)) if inverse is None else inverse
+        log_det += 0.0 if inverse is None else node.n_levels[k] * float(np.linalg.slogdet(d)[1])
+    factor = factored(layout, total)
+    if factor is None:
         return None
-    log_det += 2.0 * float(np.log(np.diagonal(root)).sum())
-    return evolve(stage, root=root, log_det=log_det)
+    log_det += factor.log_det()
+    return DenseStage(node, layout, S, inverses, scales, factor, outer, log_det)
 
 
 def _usable_inverse(D: FloatArray, size: float) -> FloatArray | None:

@@ -40,6 +40,6 @@ def _nestings(moments: Moments) -> set[tuple[int, int]]:
             (pair.first, pair.second, pair.rows),
             (pair.second, pair.first, pair.columns),
         ):
-            if inner != outer and len(np.unique(codes)) == len(codes):
+            if inner != outer and np.bincount(codes).max(initial=0) <= 1:
                 found.add((inner, outer))
     return found

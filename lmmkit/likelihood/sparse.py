@@ -60,38 +60,6 @@ def by_effect(stack: FloatArray) -> FloatArray:
     return np.ascontiguousarray(np.moveaxis(stack, -1, 0)).reshape(m * q, r)
 
 
-def plus(block: Any, change: Sparse) -> Any:
-    """``block + change``, where the block is a stack (m, q, q), dense, or sparse."""
-    if not isinstance(block, np.ndarray):
-        return block + change
-    if block.ndim == 3:
-        return block + diagonal_blocks(change, block.shape[1])
-    return block + change.toarray()
-
-
-def diagonal_of(block: Any) -> FloatArray:
-    """The diagonal of a block of any of these kinds."""
-    if isinstance(block, np.ndarray) and block.ndim == 3:
-        return np.ascontiguousarray(np.einsum("mii->mi", block)).ravel()
-    return np.asarray(block.diagonal())
-
-
-def masked(block: Any, rows: FloatArray | None, columns: FloatArray | None) -> Any:
-    """A block with rows and columns multiplied by zeros and ones."""
-    if isinstance(block, np.ndarray) and block.ndim == 3:
-        kept = np.ones(block.shape[:2]) if rows is None else rows.reshape(block.shape[:2])
-        return block * kept[:, :, None] * kept[:, None, :]
-    if isinstance(block, np.ndarray):
-        left = 1.0 if rows is None else rows[:, None]
-        return block * left * (1.0 if columns is None else columns)
-    from scipy.sparse import diags_array
-
-    product = block if rows is None else diags_array(rows) @ block
-    product = (product if columns is None else product @ diags_array(columns)).tocsr()
-    product.eliminate_zeros()
-    return product
-
-
 def row_blocks(a: Any, b: Any, q: int) -> FloatArray:
     """The (m, q, q) blocks along the diagonal of ``a b'``; both sparse or dense (m q, n)."""
     m = a.shape[0] // q if q else 0

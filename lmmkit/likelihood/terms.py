@@ -14,14 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from lmmkit.likelihood.dense import inverse_from, product, solve_triangular
-from lmmkit.likelihood.elimination import (
-    Elimination,
-    Stage,
-    own,
-)
+from lmmkit.likelihood.elimination import DenseStage, Elimination, Stage, own
 from lmmkit.likelihood.grouped import GroupTerms, group_terms
-from lmmkit.likelihood.pairs import Pairs, seen
+from lmmkit.likelihood.pairs import seen
 from lmmkit.likelihood.sparse import (
     Sparse,
     block_diagonal,
@@ -31,9 +26,8 @@ from lmmkit.likelihood.sparse import (
     row_blocks,
     sampled,
 )
-from lmmkit.likelihood.system import Node
 from lmmkit.linalg import cholesky, psd_factor, solve_lower
-from lmmkit.records import FloatArray, IntArray, record
+from lmmkit.records import FloatArray, IntArray, computed_array, record
 
 
 @record
@@ -68,13 +62,17 @@ class Coupling:
     below : tuple of ndarray (m, q, q)
         ``C K C'``.
     inverse : dict
-        K: sparse blocks of later stages, dense where both are the last.
+        K: sparse blocks of later stages; where both are the last, a matrix of the stored entries,
+        which a chain of several stages needs.
+    selected : ndarray (size,)
+        The same entries, as they are stored.
     """
 
     C: tuple[dict[int, Sparse], ...]
     W: tuple[FloatArray, ...]
     below: tuple[FloatArray, ...]
     inverse: dict[tuple[int, int], Any]
+    selected: FloatArray = computed_array()
 
 
 @record
@@ -97,16 +95,24 @@ def all_terms(elimination: Elimination) -> Terms:
         return Terms((FactorTerms(position, columns, local[0]),), elimination, None)
     inverse: dict[tuple[int, int], Any] = {}
     modes: dict[int, FloatArray] = {}
-    factors = []
+    factors: list[FactorTerms] = []
+    K: FloatArray = np.zeros(0)
     if elimination.dense is not None:
-        factors = _dense_terms(elimination, inverse, modes)
+        K = elimination.dense.selected_inverse()
+        if system.pairs is None:
+            inverse[system.last, system.last] = system.layout.matrix(K)
+        modes[system.last], factors = _dense_terms(elimination.dense, K)
     C, W, below = [], [], []
     for k in reversed(range(system.last)):
         stage, node = elimination.stages[k], system.nodes[k]
         D = own(elimination.D, node)
         C.append(_couplings(stage))
         W.append(np.moveaxis(local[k].W_each, -1, 0))
-        below.append(_taken_off(k, C[-1], inverse, D, stage, None if k else system.pairs))
+        if system.pairs is None:
+            below.append(_taken_off(k, C[-1], inverse, D, stage))
+        else:
+            G, between = stage.onto(), seen(system.pairs, K)
+            below.append(np.asarray(np.einsum("ikm,mkl,jlm->mij", G, between, G)))
         projected = local[k].projected
         for to, part in C[-1].items():
             projected = projected - by_level(part @ modes[to], len(D))
@@ -116,7 +122,7 @@ def all_terms(elimination: Elimination) -> Terms:
             counts = np.ones(total.shape[-1])
             terms = GroupTerms(total, total, projected, counts)
             factors.append(FactorTerms(node.factors[0], node.columns[0], terms))
-    coupling = Coupling(tuple(C[::-1]), tuple(W[::-1]), tuple(below[::-1]), inverse)
+    coupling = Coupling(tuple(C[::-1]), tuple(W[::-1]), tuple(below[::-1]), inverse, K)
     return Terms(tuple(sorted(factors, key=lambda f: f.factor)), elimination, coupling)
 
 
@@ -134,14 +140,9 @@ def _taken_off(
     inverse: dict[tuple[int, int], Any],
     D: FloatArray,
     stage: Stage,
-    pairs: Pairs | None,
 ) -> FloatArray:
     """``C K C'`` of each level; K's blocks of stage k go into ``inverse``."""
     m, q = stage.patterns.inside.shape[-1], len(D)
-    if pairs is not None:
-        (last,), G = C, stage.onto()
-        between = seen(pairs, inverse[last, last])
-        return np.asarray(np.einsum("ikm,mkl,jlm->mij", G, between, G))
     below = np.zeros((m, q, q))
     for to, part in C.items():
         reached = sum(other @ block_of(inverse, j, to) for j, other in C.items())
@@ -166,28 +167,20 @@ def block_of(inverse: dict[tuple[int, int], Any], j: int, to: int) -> Any:
     return inverse[j, to] if (j, to) in inverse else inverse[to, j].T
 
 
-def _dense_terms(
-    elimination: Elimination,
-    inverse: dict[tuple[int, int], Any],
-    modes: dict[int, FloatArray],
-) -> list[FactorTerms]:
-    dense, last = elimination.dense, elimination.system.last
-    assert dense is not None
-    node: Node = elimination.system.nodes[last]
-    outer = dense.outer
-    half = dense.scaled(inverse_from(dense.root), transposed=True)
-    K = inverse[last, last] = dense.scaled(half.T, transposed=True).T
-    modes[last] = product(K, outer)
-    projected = dense.unexplained(outer, modes[last])
+def _dense_terms(dense: DenseStage, K: FloatArray) -> tuple[FloatArray, list[FactorTerms]]:
+    """The modes of the last stage, and the terms of its factors, from the stored entries of K."""
+    node, modes = dense.node, dense.solve(dense.outer)
+    projected = dense.unexplained(dense.outer, modes)
+    S = np.zeros(0) if dense.invertible else dense.layout.matrix(dense.S)
     found = []
     for k, columns in enumerate(node.columns):
         q, rows, D_inverse = len(columns), dense.rows(k), dense.inverses[k]
         if D_inverse is not None:
-            W = D_inverse - D_inverse @ dense_blocks(K[rows, rows], q) @ D_inverse
+            W = D_inverse - D_inverse @ K[dense.layout.at(*node.level_blocks(k))] @ D_inverse
         else:
-            half = solve_triangular(dense.root, dense.scaled(dense.S[rows]).T).T
-            W = dense_blocks(dense.S[rows, rows], q) - row_blocks(half, half, q)
+            half = dense.half(S[:, rows]).T
+            W = dense_blocks(S[rows, rows], q) - row_blocks(half, half, q)
         W = np.ascontiguousarray(np.moveaxis(W, 0, -1))
         terms = GroupTerms(W, W, by_level(projected[rows], q), np.ones(node.n_levels[k]))
         found.append(FactorTerms(node.factors[k], columns, terms))
-    return found
+    return modes, found

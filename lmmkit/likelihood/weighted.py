@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 
-from lmmkit.likelihood.dense import product
 from lmmkit.likelihood.elimination import own
 from lmmkit.likelihood.sparse import by_effect, by_level
 from lmmkit.likelihood.terms import Terms
@@ -53,6 +52,9 @@ def weighted(terms: Terms, vectors: dict[int, FloatArray]) -> dict[int, FloatArr
     )
     outer = {to: np.zeros_like(vectors[to]) for to in system.outer}
     for to, j in system.across:
+        if to == system.last:
+            outer[to] = outer[to] + system.layout.times(system.across[to, to], vectors[to])
+            continue
         outer[to] = outer[to] + _times(system.across[to, j], vectors[j])
         if to != j:
             outer[j] = outer[j] + system.across[to, j].T @ vectors[to]
@@ -72,7 +74,7 @@ def weighted(terms: Terms, vectors: dict[int, FloatArray]) -> dict[int, FloatArr
     modes = {}
     if done.dense is not None:
         last = system.last
-        modes[last] = product(coupling.inverse[last, last], outer[last])
+        modes[last] = done.dense.solve(outer[last])
         result[last] = done.dense.unexplained(outer[last], modes[last])
     for k in reversed(range(system.last)):
         for to, part in coupling.C[k].items():
@@ -90,6 +92,6 @@ def _apply(blocks: FloatArray, effects: FloatArray, transposed: bool) -> FloatAr
 
 
 def _times(block: Any, effects: FloatArray) -> FloatArray:
-    if isinstance(block, np.ndarray) and block.ndim == 3:
+    if isinstance(block, np.ndarray):
         return by_effect(_apply(np.moveaxis(block, 0, -1), effects, False))
-    return product(block, effects) if isinstance(block, np.ndarray) else block @ effects
+    return np.asarray(block @ effects)

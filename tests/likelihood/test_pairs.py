@@ -8,6 +8,7 @@ from scipy.sparse import csr_array
 from lmmkit.design import group
 from lmmkit.likelihood import pairs
 from lmmkit.likelihood.pairs import pairs_of, seen, weighed
+from lmmkit.likelihood.supernodal import dense_layout
 from lmmkit.moments import cross_products
 from lmmkit.records import FloatArray
 from tests.likelihood.cases import CRITERIA, DESIGNS, design, objective, place
@@ -32,8 +33,10 @@ def test_against_products(q: int) -> None:
     found = pairs_of(csr_array(U.reshape(m * q, n)), q)
     assert found is not None
     M, K = _symmetric(rng, q, q, m), _symmetric(rng, n, n)
-    assert_allclose(weighed(found, M), np.einsum("mia,ijm,mjb->ab", U, M, U), atol=1e-12)
-    assert_allclose(seen(found, K), np.einsum("mia,ab,mjb->mij", U, K, U), atol=1e-12)
+    of = dense_layout(n)
+    total = of.matrix(weighed(found, M))
+    assert_allclose(total, np.einsum("mia,ijm,mjb->ab", U, M, U), atol=1e-12)
+    assert_allclose(seen(found, of.values(K)), np.einsum("mia,ab,mjb->mij", U, K, U), atol=1e-12)
 
 
 def test_the_table_has_intercepts_and_slopes() -> None:
