@@ -12,7 +12,6 @@ import numpy as np
 
 from lmmkit.likelihood.dense import product
 from lmmkit.likelihood.elimination import DenseStage, Elimination, own
-from lmmkit.likelihood.nodes import Node
 from lmmkit.likelihood.pairs import weighed
 from lmmkit.likelihood.sparse import (
     Sparse,
@@ -26,6 +25,7 @@ from lmmkit.records import FloatArray, IntArray
 
 Tangent = dict[tuple[int, int], Any]
 _COLUMNS_AT_A_TIME = 128
+_LEVELS_AT_A_TIME = 64
 
 
 def trace_products(terms: Terms, across: FloatArray) -> FloatArray:
@@ -148,7 +148,11 @@ def _carry(
         tangents[e] = after
     if pairs is not None:
         G, last = done.stages[k].onto(), done.system.last
+        assert done.dense is not None
         for e, E in mine.items():
+            if done.dense.invertible:
+                tangents[e] = {}
+                continue
             change = weighed(pairs, np.einsum("kim,kl,ljm->ijm", G, E, G))
             tangents[e] = {(last, last): -done.system.layout.matrix(change)}
         return
@@ -176,11 +180,11 @@ def _dense_part(
 ) -> None:
     dense, last = done.dense, done.system.last
     assert dense is not None
-    node, K = dense.node, dense.inverse(coupling.selected)
-    mine = [_directions(across, columns) for columns in node.columns]
+    K = dense.inverse(coupling.selected)
+    mine = [_directions(across, columns) for columns in dense.node.columns]
     S = K[:0] if dense.invertible else dense.layout.matrix(dense.S)
     SK = product(S, K)
-    changes = {e: tangent[last, last] for e, tangent in tangents.items()}
+    changes = {e: tangent.get((last, last), S) for e, tangent in tangents.items()}
     solved = _times_changes(K, changes, across, done, coupling)
     for e, ahead in solved.items():
         for f, other in solved.items():
@@ -190,10 +194,10 @@ def _dense_part(
             inner = _seen_by_factor(dense, k, changes[e], ahead, K, SK)
             for f, F in directions.items():
                 _add(total, e, f, -float(np.einsum("mij,ji->", inner, F)))
-    for k in range(len(mine)):
-        W = _columns_of_W(dense, k, K, S, SK)
-        for j in range(k + 1):
-            _block_part(total, _between(W, node, j, k), mine[j], mine[k])
+    if dense.invertible:
+        _between_inverses(total, dense, K, mine)
+    else:
+        _between_levels(total, dense, S - product(SK, S), mine)
 
 
 def _times_changes(
@@ -238,47 +242,40 @@ def _seen_by_factor(
     return dense_blocks(left[:, rows], q) - row_blocks(left, SK[rows], q)
 
 
-def _columns_of_W(
-    dense: DenseStage, k: int, K: FloatArray, S: FloatArray, SK: FloatArray
-) -> FloatArray:
-    """The columns (n, m q) of ``W = S - S K S`` that are factor k's effects.
-
-    Where all D have inverses, ``W = D^-1 - D^-1 K D^-1``.
-    """
-    rows, inverses = dense.rows(k), [inverse for inverse in dense.inverses if inverse is not None]
-    if SK.size:
-        return S[:, rows] - product(SK, S[:, rows])
-    columns = -(K[:, rows].reshape(-1, len(inverses[k])) @ inverses[k]).reshape(K[:, rows].shape)
-    for j, inverse in enumerate(inverses):
-        part = columns[dense.rows(j)]
-        shape = (dense.node.n_levels[j], len(inverse), part.shape[1])
-        columns[dense.rows(j)] = (inverse @ part.reshape(shape)).reshape(part.shape)
-    m, q = dense.node.n_levels[k], len(inverses[k])
-    each = np.arange(m)
-    columns[rows].reshape(m, q, m, q)[each, :, each] += inverses[k]
-    return columns
-
-
-def _between(columns: FloatArray, node: Node, j: int, k: int) -> FloatArray:
-    """The blocks (m_j m_k, q_j, q_k) between the levels of factors j and k, from k's columns."""
-    q, r = len(node.columns[j]), len(node.columns[k])
-    rows = columns[node.starts[j] : node.starts[j + 1]]
-    blocks = rows.reshape(node.n_levels[j], q, node.n_levels[k], r)
-    return np.swapaxes(blocks, 1, 2).reshape(-1, q, r)
-
-
-def _block_part(
-    total: FloatArray,
-    blocks: FloatArray,
-    left: dict[int, FloatArray],
-    right: dict[int, FloatArray],
+def _between_inverses(
+    total: FloatArray, dense: DenseStage, K: FloatArray, mine: list[dict[int, FloatArray]]
 ) -> None:
-    """``sum tr(E W_ij F W_ij')``."""
-    n, q, r = blocks.shape
-    flat = blocks.reshape(n, q * r)
-    pairs = (flat.T @ flat).reshape(q, r, q, r)
-    for e, E in left.items():
-        for f, F in right.items():
-            value = float(np.einsum("ca,abcd,bd->", E, pairs, F))
-            if left is not right or f <= e:
-                _add(total, e, f, value)
+    """``sum tr(E W_ij F W_ij')`` of ``W = D^-1 - D^-1 K D^-1``."""
+    outward: list[dict[int, FloatArray]] = []
+    for k, directions in enumerate(mine):
+        A, rows, m = dense.inverses[k], dense.rows(k), dense.node.n_levels[k]
+        assert A is not None
+        own_blocks = dense_blocks(K[rows, rows], len(dense.scales[k])).sum(axis=0)
+        outward.append({e: A @ E @ A for e, E in directions.items()})
+        for e, E in directions.items():
+            for f, F in outward[k].items():
+                if f <= e:
+                    inside = m * E - 2.0 * E @ A @ own_blocks
+                    _add(total, e, f, float(np.einsum("ij,ji->", inside, F)))
+    _between_levels(total, dense, K, outward)
+
+
+def _between_levels(
+    total: FloatArray, dense: DenseStage, M: FloatArray, mine: list[dict[int, FloatArray]]
+) -> None:
+    """``sum tr(E M_ij F M_ij')`` over all pairs of levels i, j."""
+    node = dense.node
+    for k, right in enumerate(mine):
+        for j, left in enumerate(mine[: k + 1]):
+            q, r = len(node.columns[j]), len(node.columns[k])
+            pairs = np.zeros((q * r, q * r))
+            for start in range(node.starts[j], node.starts[j + 1], q * _LEVELS_AT_A_TIME):
+                end = min(start + q * _LEVELS_AT_A_TIME, node.starts[j + 1])
+                blocks = M[start:end, dense.rows(k)].reshape(-1, q, node.n_levels[k], r)
+                flat = np.swapaxes(blocks, 1, 2).reshape(-1, q * r)
+                pairs += flat.T @ flat
+            for e, E in left.items():
+                for f, F in right.items():
+                    value = np.einsum("ca,abcd,bd->", E, pairs.reshape(q, r, q, r), F)
+                    if j != k or f <= e:
+                        _add(total, e, f, float(value))
