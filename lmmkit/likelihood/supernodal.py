@@ -56,16 +56,13 @@ class Layout:
     size : int
     blocks : tuple of Block
         In the order of elimination; one of all effects for a dense matrix.
-    places : ndarray (size,) or None
-        Which entry of a flat (n, n) matrix each value is; None for a dense one.
     position : ndarray (n, n) or None
-        The value of each entry; -1 where the matrix and its factor are zero.
+        The value of each entry; -1 where the matrix and its factor are zero; None if it is dense.
     """
 
     n: int
     size: int
     blocks: tuple[Block, ...]
-    places: Positions | None = None
     position: NDArray[np.int32] | None = None
 
     def at(self, i: Any, j: Any) -> Any:
@@ -81,7 +78,13 @@ class Layout:
 
     def values(self, matrix: FloatArray) -> FloatArray:
         """What is stored of a symmetric matrix."""
-        return matrix.ravel() if self.places is None else matrix.take(self.places)
+        if self.position is None:
+            return matrix.ravel()
+        values = np.empty(self.size)
+        for block in self.blocks:
+            _square(values, block).T[...] = matrix[block.pivots[:, None], block.pivots]
+            _under(values, block).T[...] = matrix[block.pivots[:, None], block.rows]
+        return values
 
     def matrix(self, values: FloatArray) -> FloatArray:
         """The (n, n) matrix, zero where nothing is stored."""
@@ -116,7 +119,7 @@ def layout(met: NDArray[np.bool_]) -> Layout:
     if len(found) == 1:
         return dense_layout(n)
     position = np.full((n, n), -1, dtype=np.int32)
-    places, starts = [], []
+    starts = []
     for pivots, rows in found:
         w, r = len(pivots), len(rows)
         each = np.arange(w, dtype=np.int32)
@@ -125,11 +128,10 @@ def layout(met: NDArray[np.bool_]) -> Layout:
         position[pivots[:, None], pivots] = own
         position[pivots[:, None], rows] = under
         position[rows[:, None], pivots] = under.T
-        places += [pivots[:, None] * n + pivots, pivots[:, None] * n + rows]
         starts.append((size, size + w * w))
         size += w * (w + r)
     blocks = tuple(_block(node, *at, position) for node, at in zip(found, starts, strict=True))
-    return Layout(n, size, blocks, np.concatenate([p.ravel() for p in places]), position)
+    return Layout(n, size, blocks, position)
 
 
 def _block(node: Supernode, start: int, below: int, position: NDArray[np.int32]) -> Block:
