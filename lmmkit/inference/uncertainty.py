@@ -37,8 +37,8 @@ def factor_covariances(moments: Moments, terms: Terms, number: int) -> FloatArra
             return given + D @ terms.coupling.below[k] @ D
         which = node.factors.index(number)
         rows = slice(node.starts[which], node.starts[which + 1])
-        assert terms.elimination.dense is not None
-        inverse = terms.elimination.dense.inverse(terms.coupling.selected)[rows, rows]
+        assert terms.elimination.remainder is not None
+        inverse = terms.elimination.remainder.inverse(terms.coupling.selected)[rows, rows]
         q = len(node.columns[which])
         relation = moments.relation(moments.factors[number])
         if relation is None:
@@ -119,8 +119,8 @@ def _variances(
     }
     dense: Any = None
     K: FloatArray = np.zeros((0, 0))
-    if coupling is not None and terms.elimination.dense is not None:
-        K = terms.elimination.dense.inverse(coupling.selected)
+    if coupling is not None and terms.elimination.remainder is not None:
+        K = terms.elimination.remainder.inverse(coupling.selected)
         dense = loaded[last] @ K
     for k, own_part in given.items():
         if k not in loaded:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from lmmkit.likelihood.dense import product
-from lmmkit.likelihood.elimination import DenseStage, Elimination, own
+from lmmkit.likelihood.elimination import Elimination, own
 from lmmkit.likelihood.pairs import weighed
+from lmmkit.likelihood.remainder import Remainder
 from lmmkit.likelihood.sparse import (
     Sparse,
     block_diagonal,
@@ -49,8 +50,8 @@ def trace_products(terms: Terms, across: FloatArray) -> FloatArray:
         _own_part(total, coupling, k, mine)
         _earlier_part(total, done, coupling, k, mine, tangents)
         _carry(done, coupling, k, mine, tangents)
-    if done.dense is not None:
-        _dense_part(total, done, coupling, across, tangents)
+    if done.remainder is not None:
+        _remainder_part(total, done, coupling, across, tangents)
     return total
 
 
@@ -148,9 +149,9 @@ def _carry(
         tangents[e] = after
     if pairs is not None:
         G, last = done.stages[k].onto(), done.system.last
-        assert done.dense is not None
+        assert done.remainder is not None
         for e, E in mine.items():
-            if done.dense.invertible:
+            if done.remainder.invertible:
                 tangents[e] = {}
                 continue
             change = weighed(pairs, np.einsum("kim,kl,ljm->ijm", G, E, G))
@@ -171,18 +172,18 @@ def _kept(done: Elimination, to: int, j: int, before: Any, change: Sparse) -> An
     return change if before is None else before + change
 
 
-def _dense_part(
+def _remainder_part(
     total: FloatArray,
     done: Elimination,
     coupling: Coupling,
     across: FloatArray,
     tangents: dict[int, Tangent],
 ) -> None:
-    dense, last = done.dense, done.system.last
-    assert dense is not None
-    K = dense.inverse(coupling.selected)
-    mine = [_directions(across, columns) for columns in dense.node.columns]
-    S = K[:0] if dense.invertible else dense.layout.matrix(dense.S)
+    remainder, last = done.remainder, done.system.last
+    assert remainder is not None
+    K = remainder.inverse(coupling.selected)
+    mine = [_directions(across, columns) for columns in remainder.node.columns]
+    S = K[:0] if remainder.invertible else remainder.layout.matrix(remainder.S)
     SK = product(S, K)
     changes = {e: tangent.get((last, last), S) for e, tangent in tangents.items()}
     solved = _times_changes(K, changes, across, done, coupling)
@@ -191,13 +192,13 @@ def _dense_part(
             if f <= e:
                 _add(total, e, f, float(np.einsum("ij,ji->", ahead, other)))
         for k, directions in enumerate(mine):
-            inner = _seen_by_factor(dense, k, changes[e], ahead, K, SK)
+            inner = _seen_by_factor(remainder, k, changes[e], ahead, K, SK)
             for f, F in directions.items():
                 _add(total, e, f, -float(np.einsum("mij,ji->", inner, F)))
-    if dense.invertible:
-        _between_inverses(total, dense, K, mine)
+    if remainder.invertible:
+        _between_inverses(total, remainder, K, mine)
     else:
-        _between_levels(total, dense, S - product(SK, S), mine)
+        _between_levels(total, remainder, S - product(SK, S), mine)
 
 
 def _times_changes(
@@ -228,13 +229,18 @@ def _times_changes(
 
 
 def _seen_by_factor(
-    dense: DenseStage, k: int, change: FloatArray, solved: FloatArray, K: FloatArray, SK: FloatArray
+    remainder: Remainder,
+    k: int,
+    change: FloatArray,
+    solved: FloatArray,
+    K: FloatArray,
+    SK: FloatArray,
 ) -> FloatArray:
     """The diagonal blocks of ``J'S_E J``, ``J = I - K S``, of factor k's levels.
 
     Where D has an inverse, ``J' = D^-1 K``.
     """
-    q, rows, inverse = len(dense.scales[k]), dense.rows(k), dense.inverses[k]
+    q, rows, inverse = len(remainder.scales[k]), remainder.rows(k), remainder.inverses[k]
     if inverse is not None:
         blocks: FloatArray = inverse @ row_blocks(solved[rows], K[rows], q) @ inverse
         return blocks
@@ -243,35 +249,35 @@ def _seen_by_factor(
 
 
 def _between_inverses(
-    total: FloatArray, dense: DenseStage, K: FloatArray, mine: list[dict[int, FloatArray]]
+    total: FloatArray, remainder: Remainder, K: FloatArray, mine: list[dict[int, FloatArray]]
 ) -> None:
     """``sum tr(E W_ij F W_ij')`` of ``W = D^-1 - D^-1 K D^-1``."""
     outward: list[dict[int, FloatArray]] = []
     for k, directions in enumerate(mine):
-        A, rows, m = dense.inverses[k], dense.rows(k), dense.node.n_levels[k]
+        A, rows, m = remainder.inverses[k], remainder.rows(k), remainder.node.n_levels[k]
         assert A is not None
-        own_blocks = dense_blocks(K[rows, rows], len(dense.scales[k])).sum(axis=0)
+        own_blocks = dense_blocks(K[rows, rows], len(remainder.scales[k])).sum(axis=0)
         outward.append({e: A @ E @ A for e, E in directions.items()})
         for e, E in directions.items():
             for f, F in outward[k].items():
                 if f <= e:
                     inside = m * E - 2.0 * E @ A @ own_blocks
                     _add(total, e, f, float(np.einsum("ij,ji->", inside, F)))
-    _between_levels(total, dense, K, outward)
+    _between_levels(total, remainder, K, outward)
 
 
 def _between_levels(
-    total: FloatArray, dense: DenseStage, M: FloatArray, mine: list[dict[int, FloatArray]]
+    total: FloatArray, remainder: Remainder, M: FloatArray, mine: list[dict[int, FloatArray]]
 ) -> None:
     """``sum tr(E M_ij F M_ij')`` over all pairs of levels i, j."""
-    node = dense.node
+    node = remainder.node
     for k, right in enumerate(mine):
         for j, left in enumerate(mine[: k + 1]):
             q, r = len(node.columns[j]), len(node.columns[k])
             pairs = np.zeros((q * r, q * r))
             for start in range(node.starts[j], node.starts[j + 1], q * _LEVELS_AT_A_TIME):
                 end = min(start + q * _LEVELS_AT_A_TIME, node.starts[j + 1])
-                blocks = M[start:end, dense.rows(k)].reshape(-1, q, node.n_levels[k], r)
+                blocks = M[start:end, remainder.rows(k)].reshape(-1, q, node.n_levels[k], r)
                 flat = np.swapaxes(blocks, 1, 2).reshape(-1, q * r)
                 pairs += flat.T @ flat
             for e, E in left.items():

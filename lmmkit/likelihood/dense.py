@@ -1,7 +1,7 @@
 """Large dense matrices, all through scipy's BLAS and LAPACK.
 
 numpy and scipy bring a pool of threads each. Where large products alternate between them, the
-threads of one wait, spinning, on the processors that the other's need; so the dense stage of the
+threads of one wait, spinning, on the processors that the other's need; so the remainder of the
 elimination uses one of them only.
 """
 

@@ -19,15 +19,13 @@ from lmmkit.likelihood import grouped
 from lmmkit.likelihood.blocks import plus
 from lmmkit.likelihood.nodes import Node
 from lmmkit.likelihood.pairs import weighed
+from lmmkit.likelihood.remainder import Remainder, factored_remainder
 from lmmkit.likelihood.sparse import Sparse, block_diagonal, by_effect, by_level
-from lmmkit.likelihood.supernodal import Factor, Layout, factored
 from lmmkit.likelihood.system import System
 from lmmkit.likelihood.totals import Totals, better_as_totals, totals
-from lmmkit.linalg import gram, inverse_lower, psd_factor, semidefinite_cholesky, solve_lower
+from lmmkit.linalg import gram, inverse_lower, semidefinite_cholesky, solve_lower
 from lmmkit.moments.collapse import Patterns
 from lmmkit.records import FloatArray, computed_array, record
-
-_TOO_SMALL = 1e-4
 
 
 @record
@@ -65,100 +63,6 @@ class Stage:
 
 
 @record
-class DenseStage:
-    """The last stage, eliminated.
-
-    Attributes
-    ----------
-    node : Node
-    layout : Layout
-    S : ndarray (size,)
-        Stored by the layout.
-    inverses : tuple of ndarray (q_k, q_k) or None
-        ``D^-1`` of each grouping factor; None where it would swamp S, and T scales S instead.
-    scales : tuple of ndarray (q_k, q_k)
-        B of each grouping factor: I, or T.
-    factor : Factor
-        L, with ``K = (D^-1 + S)^-1 = B (L L')^-1 B'``.
-    outer : ndarray (n, p + 1)
-        ``Z'V^-1[X y]``, V with the stages before.
-    log_det : float
-        ``log|I + D S|``.
-    """
-
-    node: Node
-    layout: Layout
-    S: FloatArray = computed_array()
-    inverses: tuple[FloatArray | None, ...]
-    scales: tuple[FloatArray, ...]
-    factor: Factor
-    outer: FloatArray = computed_array()
-    log_det: float
-
-    def rows(self, k: int) -> slice:
-        """Where the effects of the node's factor k are."""
-        return slice(self.node.starts[k], self.node.starts[k + 1])
-
-    @property
-    def invertible(self) -> bool:
-        """Whether every D has an inverse."""
-        return all(inverse is not None for inverse in self.inverses)
-
-    def unexplained(self, outer: FloatArray, modes: FloatArray) -> FloatArray:
-        """``outer - S modes`` of ``modes = K outer``: ``D^-1 modes`` where D has an inverse."""
-        parts = []
-        for k, inverse in enumerate(self.inverses):
-            rows, part = self.rows(k), modes[self.rows(k)]
-            if inverse is None:
-                parts.append(outer[rows] - self.layout.times(self.S, modes)[rows])
-            else:
-                levels = part.reshape(self.node.n_levels[k], len(inverse), part.shape[1])
-                parts.append((inverse @ levels).reshape(part.shape))
-        return np.concatenate(parts)
-
-    def half(self, b: FloatArray) -> FloatArray:
-        """``L^-1 B'b`` of b (n, k)."""
-        return self.factor.half(_scaled(self.node, self.scales, b.T).T)
-
-    def solve(self, b: FloatArray) -> FloatArray:
-        """``K b`` of b (n, k)."""
-        solved = self.factor.solve(_scaled(self.node, self.scales, b.T).T)
-        return _scaled(self.node, self.scales, solved.T, transposed=True).T
-
-    def selected_inverse(self) -> FloatArray:
-        """The entries of K that the layout stores."""
-        values = self.factor.selected_inverse()
-        if self.invertible:
-            return values
-        return self.layout.values(self._unscaled(self.layout.matrix(values)))
-
-    def inverse(self, selected: FloatArray) -> FloatArray:
-        """K (n, n), of which the layout's entries are known."""
-        if self.invertible or len(self.layout.blocks) == 1:
-            return self.factor.inverse(selected)
-        return self._unscaled(self.factor.inverse(self.factor.selected_inverse()))
-
-    def _unscaled(self, inverse: FloatArray) -> FloatArray:
-        half = _scaled(self.node, self.scales, inverse, transposed=True)
-        return _scaled(self.node, self.scales, half.T, transposed=True).T
-
-
-def _scaled(
-    node: Node, scales: tuple[FloatArray, ...], rows: FloatArray, *, transposed: bool = False
-) -> FloatArray:
-    """``rows B``, or ``rows B'``, of rows (r, n); B is block diagonal over all levels."""
-    if all(np.array_equal(scale, np.eye(len(scale))) for scale in scales):
-        return rows
-    product = np.empty(rows.shape)
-    for k, scale in enumerate(scales):
-        part = rows[:, node.starts[k] : node.starts[k + 1]]
-        right = scale.T if transposed else scale
-        moved = (part.reshape(-1, len(scale)) @ right).reshape(part.shape)
-        product[:, node.starts[k] : node.starts[k + 1]] = moved
-    return product
-
-
-@record
 class Elimination:
     """All random effects eliminated.
 
@@ -172,7 +76,7 @@ class Elimination:
         ``[X y]'V^-1[X y]``.
     stages : tuple of Stage
         () where there are ``totals``.
-    dense : DenseStage or None
+    remainder : Remainder or None
     totals : Totals or None
         In place of the only stage, where its levels are many.
     """
@@ -182,7 +86,7 @@ class Elimination:
     log_det: FloatArray = computed_array()
     products: FloatArray = computed_array()
     stages: tuple[Stage, ...]
-    dense: DenseStage | None
+    remainder: Remainder | None
     totals: Totals | None = None
 
 
@@ -204,16 +108,16 @@ def eliminate(system: System, D: FloatArray, *, kept: bool = False) -> Eliminati
         log_det, products = log_det + done.log_det, done.products
         stage = Stage(patterns, done, inside, {})
         stages.append(_couple(system, stage, across, outer, new=True))
-    dense = None
+    remainder = None
     if system.last in outer:
         last = system.last
-        dense = _dense(system, D, across[last, last], outer[last])
-        if dense is None:
+        remainder = factored_remainder(system, D, across[last, last], outer[last])
+        if remainder is None:
             return Elimination(system, D, np.array(np.nan), products, tuple(stages), None)
-        seen = dense.half(dense.outer)
-        log_det = log_det + dense.log_det
+        seen = remainder.half(remainder.outer)
+        log_det = log_det + remainder.log_det
         products = products - seen.T @ seen
-    return Elimination(system, D, log_det, products, tuple(stages), dense)
+    return Elimination(system, D, log_det, products, tuple(stages), remainder)
 
 
 def _one_factor(system: System, D: FloatArray, kept: bool) -> Elimination:
@@ -288,40 +192,3 @@ def _factored(
         outside=products - gram(within),
     )
     return patterns, inside
-
-
-def _dense(system: System, D: FloatArray, S: FloatArray, outer: FloatArray) -> DenseStage | None:
-    """None where V is not positive definite."""
-    node, layout = system.nodes[-1], system.layout
-    blocks = [D[c[:, None], c] for c in node.columns]
-    diagonal = S[layout.diagonal]
-    ends = zip(node.starts, node.starts[1:], strict=False)
-    sizes = [diagonal[start:end].max(initial=0.0) for start, end in ends]
-    inverses = tuple(_usable_inverse(d, size) for d, size in zip(blocks, sizes, strict=True))
-    scales = tuple(
-        psd_factor(d) if inverse is None else np.eye(len(d))
-        for d, inverse in zip(blocks, inverses, strict=True)
-    )
-    if all(inverse is not None for inverse in inverses):
-        total = S.copy()
-    else:
-        half = _scaled(node, scales, layout.matrix(S))
-        total = layout.values(_scaled(node, scales, half.T).copy(order="K"))
-    log_det = 0.0
-    for k, (d, inverse) in enumerate(zip(blocks, inverses, strict=True)):
-        where = layout.at(*node.level_blocks(k))
-        total[where] += np.eye(len(d)) if inverse is None else inverse
-        log_det += 0.0 if inverse is None else node.n_levels[k] * float(np.linalg.slogdet(d)[1])
-    factor = factored(layout, total)
-    if factor is None:
-        return None
-    log_det += factor.log_det()
-    return DenseStage(node, layout, S, inverses, scales, factor, outer, log_det)
-
-
-def _usable_inverse(D: FloatArray, size: float) -> FloatArray | None:
-    """``D^-1``, unless it would be so large that S, of ``size``, loses digits beside it."""
-    diagonal = np.diagonal(psd_factor(D))
-    if (diagonal**2 * size > _TOO_SMALL).all() and diagonal.min() > _TOO_SMALL * diagonal.max():
-        return np.linalg.inv(D)
-    return None

@@ -3,7 +3,7 @@
 Eliminating level i of the first stage changes the cross-products of the later effects by
 ``U_i' M_i U_i``, and the levels' W need ``U_i K U_i'``. U does not depend on the parameters: the
 products of its entries are written once, and an evaluation only weighs or sums them. The results
-are stored as :mod:`lmmkit.likelihood.supernodal` stores the dense stage.
+are stored as :mod:`lmmkit.likelihood.supernodal` stores the remainder.
 """
 
 from functools import reduce

@@ -59,7 +59,7 @@ class System:
 
     @property
     def last(self) -> int:
-        """Position of the dense stage."""
+        """Position of the remainder."""
         return len(self.nodes) - 1
 
     @property

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from lmmkit.likelihood.elimination import DenseStage, Elimination, Stage, own
+from lmmkit.likelihood.elimination import Elimination, Stage, own
 from lmmkit.likelihood.grouped import GroupTerms, group_terms
 from lmmkit.likelihood.pairs import seen
+from lmmkit.likelihood.remainder import Remainder
 from lmmkit.likelihood.sparse import (
     Sparse,
     block_diagonal,
@@ -97,11 +98,11 @@ def all_terms(elimination: Elimination) -> Terms:
     modes: dict[int, FloatArray] = {}
     factors: list[FactorTerms] = []
     K: FloatArray = np.zeros(0)
-    if elimination.dense is not None:
-        K = elimination.dense.selected_inverse()
+    if elimination.remainder is not None:
+        K = elimination.remainder.selected_inverse()
         if system.pairs is None:
             inverse[system.last, system.last] = system.layout.matrix(K)
-        modes[system.last], factors = _dense_terms(elimination.dense, K)
+        modes[system.last], factors = _remainder_terms(elimination.remainder, K)
     C, W, below = [], [], []
     for k in reversed(range(system.last)):
         stage, node = elimination.stages[k], system.nodes[k]
@@ -167,18 +168,18 @@ def block_of(inverse: dict[tuple[int, int], Any], j: int, to: int) -> Any:
     return inverse[j, to] if (j, to) in inverse else inverse[to, j].T
 
 
-def _dense_terms(dense: DenseStage, K: FloatArray) -> tuple[FloatArray, list[FactorTerms]]:
+def _remainder_terms(remainder: Remainder, K: FloatArray) -> tuple[FloatArray, list[FactorTerms]]:
     """The modes of the last stage, and the terms of its factors, from the stored entries of K."""
-    node, modes = dense.node, dense.solve(dense.outer)
-    projected = dense.unexplained(dense.outer, modes)
-    S = np.zeros(0) if dense.invertible else dense.layout.matrix(dense.S)
+    node, modes = remainder.node, remainder.solve(remainder.outer)
+    projected = remainder.unexplained(remainder.outer, modes)
+    S = np.zeros(0) if remainder.invertible else remainder.layout.matrix(remainder.S)
     found = []
     for k, columns in enumerate(node.columns):
-        q, rows, D_inverse = len(columns), dense.rows(k), dense.inverses[k]
+        q, rows, D_inverse = len(columns), remainder.rows(k), remainder.inverses[k]
         if D_inverse is not None:
-            W = D_inverse - D_inverse @ K[dense.layout.at(*node.level_blocks(k))] @ D_inverse
+            W = D_inverse - D_inverse @ K[remainder.layout.at(*node.level_blocks(k))] @ D_inverse
         else:
-            half = dense.half(S[:, rows]).T
+            half = remainder.half(S[:, rows]).T
             W = dense_blocks(S[rows, rows], q) - row_blocks(half, half, q)
         W = np.ascontiguousarray(np.moveaxis(W, 0, -1))
         terms = GroupTerms(W, W, by_level(projected[rows], q), np.ones(node.n_levels[k]))

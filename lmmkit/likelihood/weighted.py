@@ -72,10 +72,10 @@ def weighted(terms: Terms, vectors: dict[int, FloatArray]) -> dict[int, FloatArr
             if k:
                 outer[to] = outer[to] - stage.inside[to].T @ within
     modes = {}
-    if done.dense is not None:
+    if done.remainder is not None:
         last = system.last
-        modes[last] = done.dense.solve(outer[last])
-        result[last] = done.dense.unexplained(outer[last], modes[last])
+        modes[last] = done.remainder.solve(outer[last])
+        result[last] = done.remainder.unexplained(outer[last], modes[last])
     for k in reversed(range(system.last)):
         for to, part in coupling.C[k].items():
             result[k] = result[k] - part @ modes[to]
