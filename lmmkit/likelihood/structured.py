@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from lmmkit.likelihood.least_squares import least_squares
 from lmmkit.linalg import vech
 from lmmkit.records import FloatArray, float_array, record
 from lmmkit.structures.contract import (
@@ -24,38 +25,7 @@ from lmmkit.structures.numeric import numeric_second
 
 _FLAT = 1e-3
 _ZERO = 1e-4
-_ITERATIONS = 100
-_ENOUGH = 1e-13
 _LARGEST = 1e100
-
-
-def least_squares(
-    residuals: Callable[[FloatArray], tuple[FloatArray, FloatArray]],
-    theta: FloatArray,
-    size: float,
-) -> FloatArray:
-    """Where the residuals (r,), given with their derivatives (r, n), have the least squares.
-
-    By Levenberg and Marquardt's method; ``size`` is a sum of squares beside which a gain is none.
-    """
-    residual, J = residuals(theta)
-    damping = 1e-3
-    for _ in range(_ITERATIONS):
-        normal = J.T @ J
-        own = np.diagonal(normal)
-        ridge = np.diag(np.where(own > 0.0, own, 1.0))
-        moved = theta - np.linalg.solve(normal + damping * ridge, J.T @ residual)
-        after, slopes = residuals(moved)
-        gain = float(residual @ residual - after @ after)
-        if gain > 0.0:
-            theta, residual, J, damping = moved, after, slopes, 0.1 * damping
-            if gain <= _ENOUGH**2 * size:
-                break
-        else:
-            damping *= 10.0
-            if damping > 1e12:
-                break
-    return theta
 
 
 @record
@@ -214,13 +184,15 @@ class StructuredTerm:
         """Theta whose variances are of the order of those ``wanted``, which may be of any order."""
         i = np.arange(self.q)
 
-        def ratios(theta: FloatArray) -> tuple[FloatArray, FloatArray]:
+        def variances(theta: FloatArray) -> FloatArray:
             with np.errstate(over="ignore", invalid="ignore"):
-                variances = np.maximum(np.diagonal(self.covariance(theta)), 1e-300)
-                slopes = derivatives(self.structure, theta, self.q)[0][:, i, i].T
-                return np.log(variances / wanted), slopes / variances[:, None]
+                return np.maximum(np.diagonal(self.covariance(theta)), 1e-300)
 
-        return least_squares(ratios, theta, 1.0)
+        def slopes(theta: FloatArray) -> FloatArray:
+            first = derivatives(self.structure, theta, self.q)[0][:, i, i].T
+            return np.asarray(first / variances(theta)[:, None])
+
+        return least_squares(lambda t: np.log(variances(t) / wanted), slopes, theta, 1.0)
 
     def nearest(self, psi: FloatArray, start: FloatArray | None = None) -> FloatArray:
         """The theta whose covariance is nearest to ``psi`` in standard coordinates.
@@ -231,11 +203,12 @@ class StructuredTerm:
         weight = vech(np.sqrt(2.0) - (np.sqrt(2.0) - 1.0) * np.eye(self.q))
         target = weight * vech(self.inverse @ psi @ self.inverse.T)
 
-        def misfits(theta: FloatArray) -> tuple[FloatArray, FloatArray]:
-            residual = weight * vech(self.standard(theta)) - target
-            return residual, weight[:, None] * self.derivatives(theta)[0]
-
-        return least_squares(misfits, theta, float(target @ target) or 1.0)
+        return least_squares(
+            lambda t: weight * vech(self.standard(t)) - target,
+            lambda t: weight[:, None] * self.derivatives(t)[0],
+            theta,
+            float(target @ target) or 1.0,
+        )
 
     def misfit(self, psi: FloatArray, theta: FloatArray) -> float:
         """How far the covariance at theta is from ``psi``, relative, in standard coordinates."""
