@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lmmkit.design.checks import (
+    check_columns,
+    check_degrees,
     check_response,
-    check_size,
     check_terms,
     check_unmasked,
     positive,
@@ -88,7 +89,8 @@ def build_design_from_arrays(
     prior = None if weights is None else positive(_vector("weights", weights, n), "weights")
     shift = None if offset is None else _vector("offset", offset, n)
     check_response(response, shift, "y")
-    check_size(n, names)
+    check_columns(fixed, names, "the column of the fixed effect")
+    check_degrees(n, names)
     check_terms(records, fixed, prior)
     return Design(
         y=response,

@@ -6,7 +6,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from lmmkit.design.checks import check_response, check_size, check_terms, positive
+from lmmkit.design.checks import (
+    check_columns,
+    check_degrees,
+    check_response,
+    check_terms,
+    positive,
+)
 from lmmkit.design.design import Design, RandomTerm
 from lmmkit.design.encoding import Encoder, Encoding, term_columns
 from lmmkit.design.factors import find_factors, relabeled, required_columns
@@ -124,7 +130,8 @@ def build_design(
         None if shift is None else kept_numbers(shift[1], rows),
     )
     check_response(y, total_offset, model.response)
-    check_size(n, names)
+    check_columns(X, names, "the column of the fixed effect")
+    check_degrees(n, names)
     terms = relate(unrelated, related)
     check_terms(terms, X, prior_weights)
     offset_source = offset if isinstance(offset, str) else None if offset is None else ""

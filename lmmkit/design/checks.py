@@ -10,6 +10,9 @@ from lmmkit.design.rank import independent_columns
 from lmmkit.errors import DataError
 from lmmkit.records import FloatArray
 
+_LEAST = 1e-35
+_MOST = 1e35
+
 
 def check_unmasked(name: str, values: Any) -> None:
     """Refuse masked entries of a numpy masked array; numpy would read the values behind them."""
@@ -21,8 +24,29 @@ def check_unmasked(name: str, values: Any) -> None:
         )
 
 
+def check_size(values: FloatArray, what: str) -> None:
+    """Refuse values whose squares, or the variance of a variance, would be no number."""
+    sizes = np.maximum(values.max(axis=-1), -values.min(axis=-1))
+    wrong = (sizes > 0.0) & ((sizes < _LEAST) | (sizes > _MOST))
+    if wrong.any():
+        raise DataError(
+            f"{what}: the largest value is {sizes[wrong].flat[0]:.3g} in size; expected between "
+            f"{_LEAST:g} and {_MOST:g}, beyond which the variance of a variance is no number; "
+            "measure it in another unit"
+        )
+
+
+def check_columns(columns: FloatArray, names: Sequence[str], where: str) -> None:
+    """Refuse columns (N, k) of values too large or too small, see :func:`check_size`."""
+    for name, column in zip(names, columns.T, strict=True):
+        check_size(column, f"{where} {name!r}")
+
+
 def check_response(y: FloatArray, offset: FloatArray | None, name: str) -> None:
     """Refuse a constant response: an exact fit, whose likelihood has no maximum."""
+    if offset is not None:
+        check_size(offset, "the offset")
+    check_size(y, f"the response {name!r}")
     values = y if offset is None else y - offset
     for position in np.ndindex(values.shape[:-1]):
         row = values[position]
@@ -52,9 +76,12 @@ def check_terms(terms: Sequence[RandomTerm], X: FloatArray, weights: FloatArray 
                 "estimate a variance; leave the term out"
             )
         if term.Z is not X:
-            _check_columns(term, where)
-        if term.loads is not None and not term.loads.any():
-            raise DataError(f"{where}: all loads are zero; give others, or leave the term out")
+            check_columns(term.Z, term.names, f"{where}: the column of")
+            _check_dependent(term, where)
+        if term.loads is not None:
+            check_size(term.loads.reshape(-1), f"{where}: loads")
+            if not term.loads.any():
+                raise DataError(f"{where}: all loads are zero; give others, or leave the term out")
         known = varying_weights or term.structure is not None
         if term.q * m < n_rows or known or _differs_from_noise(term):
             continue
@@ -80,7 +107,7 @@ def _differs_from_noise(term: RandomTerm) -> bool:
     return term.loads is not None or not np.array_equal(root, root[0, 0] * np.eye(len(root)))
 
 
-def _check_columns(term: RandomTerm, where: str) -> None:
+def _check_dependent(term: RandomTerm, where: str) -> None:
     """Refuse columns of Z that depend on earlier ones: their variances are not identified.
 
     A structure may identify them.
@@ -98,7 +125,7 @@ def _check_columns(term: RandomTerm, where: str) -> None:
         )
 
 
-def check_size(n_rows: int, names: Sequence[str]) -> None:
+def check_degrees(n_rows: int, names: Sequence[str]) -> None:
     """Refuse fixed effects that leave no degree of freedom for the residual variance."""
     if len(names) >= n_rows:
         raise DataError(
@@ -115,4 +142,5 @@ def positive(weights: FloatArray, name: str) -> FloatArray:
             f"the weights {name!r} must be positive; {wrong.size} are not, the first of them "
             f"{weights[wrong[0]]:g}; drop the rows whose weight is zero"
         )
+    check_size(weights, f"the weights {name!r}")
     return weights

@@ -12,6 +12,7 @@ from lmmkit.inference.targets import Target, targets
 from lmmkit.records import FloatArray
 
 _FAR = 1e-2
+_NEARLY_ZERO = 1e-2
 _BETTER = 1e-3
 _MORE_STARTS = 4
 _MORE_STARTS_OF_SEVERAL = 1
@@ -126,8 +127,10 @@ def tried_points(
         loglik, distance = float(found.loglik[i]), float(found.distance[i])
         loglik = max(loglik, ground.floors.get(side.target.parameter.index, -np.inf))
         loss = fit.loglik - loglik
+        zeta = float(np.sqrt(2.0 * max(loss, 0.0)))
         fault: LmmkitError | None = None
-        if distance > _FAR:
+        # the maximum is not above that of the fit, so that a zeta of nearly zero is known
+        if distance > _FAR and zeta > _NEARLY_ZERO:
             fault = StrategyError(
                 f"profile: at {side.target} = {value} the maximum over the other parameters was "
                 f"not found; the last step was {distance:.2g} standard errors"
@@ -137,7 +140,6 @@ def tried_points(
                 f"profile: at {side.target} = {value} the log-likelihood is {-loss:.3g} higher "
                 "than that of the fit, which is not at its maximum; fit with another strategy"
             )
-        zeta = float(np.sqrt(2.0 * max(loss, 0.0)))
         tried.append((CurvePoint(value, loglik, zeta, found.x[i]), fault))
     return tried
 

@@ -84,17 +84,20 @@ def parameter_covariance(fit: Fit) -> FloatArray:
     least = _NOTHING * fit.objective.degrees_of_freedom / coordinates.unit**2
     unknown = np.diagonal(information) < least
     information[unknown] = information[:, unknown] = 0.0
-    covariance = _inverse(information, coordinates.outward, found.held)
+    covariance = _inverse(information, coordinates.outward, found.held, coordinates.unit)
     without = ~fit.objective.free | coordinates.at_bound
     covariance[without] = np.nan
     covariance[:, without] = np.nan
     return covariance
 
 
-def _inverse(information: FloatArray, across: FloatArray, held: FloatArray) -> FloatArray:
+def _inverse(
+    information: FloatArray, across: FloatArray, held: FloatArray, unit: FloatArray
+) -> FloatArray:
     """``across information^-1 across'`` where ``held`` is zero; NaN for what is not identified."""
     diagonal = np.abs(np.diagonal(information))
-    scale = 1.0 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
+    scale = np.where(np.isfinite(unit), unit, 1.0)
+    scale[diagonal > 0] = 1.0 / np.sqrt(diagonal[diagonal > 0])
     across = across * scale
     constraints = held * scale
     tangent = np.linalg.qr(constraints.T, mode="complete")[0][:, len(held) :]

@@ -120,7 +120,7 @@ def coordinates_of(fit: Fit) -> Coordinates:
         place = np.r_[np.arange(n)[part.coordinates], n - 1]
         inward[part.packed, place] = term.psi_jacobian(theta, sigma2)
         outward[part.reported, place] = term.natural_jacobian(theta, np.sqrt(sigma2))
-        unit[part.coordinates] = 1.0
+        unit[part.coordinates] = term.unit()
         at_bound[part.reported] = term.at_bound(theta)
     at = NaturalParams(tuple(psi), sigma2, basis.standard_beta(natural.beta))
     return Coordinates(at, inward, outward, unit, at_bound, tuple(parts))

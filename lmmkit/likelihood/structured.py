@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from lmmkit.likelihood.least_squares import least_squares
 from lmmkit.linalg import vech
 from lmmkit.records import FloatArray, float_array, record
 from lmmkit.structures.contract import (
@@ -24,8 +25,6 @@ from lmmkit.structures.numeric import numeric_second
 
 _FLAT = 1e-3
 _ZERO = 1e-4
-_ITERATIONS = 100
-_ENOUGH = 1e-13
 _LARGEST = 1e100
 
 
@@ -165,10 +164,35 @@ class StructuredTerm:
         """A theta near the structure's start; each standard effect has ``share`` of sigma2."""
         theta = checked_start(self.structure, self.q)
         psi = checked_covariance(self.structure, theta, self.q)
-        columns = np.linalg.inv(self.inverse)
-        wanted = np.sqrt(share * (columns**2).sum(axis=1))
-        ratio = wanted / np.sqrt(np.maximum(np.diagonal(psi), 1e-300))
-        return self.nearest(psi * np.outer(ratio, ratio), theta)
+        wanted = self._variances(share)
+        ratio = np.sqrt(wanted / np.maximum(np.diagonal(psi), 1e-300))
+        return self.nearest(psi * np.outer(ratio, ratio), self._in_units(theta, wanted))
+
+    def unit(self) -> FloatArray:
+        """How large a change of each element of theta counts, (n,), in the units of the data."""
+        start = checked_start(self.structure, self.q)
+        theta = self._in_units(start, self._variances(1.0))
+        slopes = np.linalg.norm(self.derivatives(theta)[0], axis=0)
+        size = float(np.linalg.norm(vech(self.standard(theta))))
+        return np.asarray(np.divide(size, slopes, out=np.ones(self.n), where=slopes > 0.0))
+
+    def _variances(self, share: float) -> FloatArray:
+        """Of the effects, (q,), where each standard effect has ``share`` of sigma2."""
+        return np.asarray(share * (np.linalg.inv(self.inverse) ** 2).sum(axis=1))
+
+    def _in_units(self, theta: FloatArray, wanted: FloatArray) -> FloatArray:
+        """Theta whose variances are of the order of those ``wanted``, which may be of any order."""
+        i = np.arange(self.q)
+
+        def variances(theta: FloatArray) -> FloatArray:
+            with np.errstate(over="ignore", invalid="ignore"):
+                return np.maximum(np.diagonal(self.covariance(theta)), 1e-300)
+
+        def slopes(theta: FloatArray) -> FloatArray:
+            first = derivatives(self.structure, theta, self.q)[0][:, i, i].T
+            return np.asarray(first / variances(theta)[:, None])
+
+        return least_squares(lambda t: np.log(variances(t) / wanted), slopes, theta, 1.0)
 
     def nearest(self, psi: FloatArray, start: FloatArray | None = None) -> FloatArray:
         """The theta whose covariance is nearest to ``psi`` in standard coordinates.
@@ -178,25 +202,13 @@ class StructuredTerm:
         theta = np.asarray(self.structure.start(self.q) if start is None else start)
         weight = vech(np.sqrt(2.0) - (np.sqrt(2.0) - 1.0) * np.eye(self.q))
         target = weight * vech(self.inverse @ psi @ self.inverse.T)
-        size = float(target @ target) or 1.0
-        residual = weight * vech(self.standard(theta)) - target
-        damping = 1e-3
-        for _ in range(_ITERATIONS):
-            J = weight[:, None] * self.derivatives(theta)[0]
-            normal, slope = J.T @ J, J.T @ residual
-            ridge = np.diag(np.diagonal(normal) + 1e-12 * size)
-            moved = theta - np.linalg.solve(normal + damping * ridge, slope)
-            after = weight * vech(self.standard(moved)) - target
-            if float(after @ after) < float(residual @ residual):
-                gain = float(residual @ residual - after @ after)
-                theta, residual, damping = moved, after, 0.1 * damping
-                if gain <= _ENOUGH**2 * size:
-                    break
-            else:
-                damping *= 10.0
-                if damping > 1e12:
-                    break
-        return theta
+
+        return least_squares(
+            lambda t: weight * vech(self.standard(t)) - target,
+            lambda t: weight[:, None] * self.derivatives(t)[0],
+            theta,
+            float(target @ target) or 1.0,
+        )
 
     def misfit(self, psi: FloatArray, theta: FloatArray) -> float:
         """How far the covariance at theta is from ``psi``, relative, in standard coordinates."""

@@ -3,6 +3,7 @@
 import numpy as np
 
 from lmmkit.likelihood.objective import Objective
+from lmmkit.optimize.coordinates import units
 from lmmkit.optimize.escape import higher_beside
 from lmmkit.optimize.evaluate import Score, fisher_information, observed_hessian
 from lmmkit.optimize.step import Status
@@ -65,7 +66,7 @@ class Certificate:
 def certify(objective: Objective, score: Score, status: Status) -> Certificate:
     """The certificate of where ``score`` was computed, whatever it was that led there."""
     singular = singular_terms(objective, score.value.factors)
-    floor = _NO_INFORMATION * objective.degrees_of_freedom
+    floor = _NO_INFORMATION * objective.degrees_of_freedom / units(objective) ** 2
     information = score.near
     if information is None or not _clearly_positive(information, floor):
         observed = information = -observed_hessian(objective, score)
@@ -89,7 +90,7 @@ def certify(objective: Objective, score: Score, status: Status) -> Certificate:
     return Certificate(status, status is Status.CONVERGED, distance, inertia, singular)
 
 
-def _clearly_positive(matrix: FloatArray, floor: float) -> bool:
+def _clearly_positive(matrix: FloatArray, floor: FloatArray) -> bool:
     """Whether no eigenvalue is so small that its sign may be another nearby."""
     diagonal = np.diagonal(matrix)
     if (diagonal <= floor).any():

@@ -20,6 +20,17 @@ def split(objective: Objective, x: FloatArray) -> tuple[FloatArray, ...]:
     return tuple(np.split(x, np.cumsum(counts)[:-1])) if counts else ()
 
 
+def units(objective: Objective) -> FloatArray:
+    """How large a change of each element of x counts."""
+    return np.concatenate(
+        [
+            np.ones(triangle_size(q)) if term is None else term.unit()
+            for term, q in zip(objective.terms, objective.sizes, strict=True)
+        ]
+        or [np.empty(0)]
+    )
+
+
 def covariances(
     objective: Objective, x: FloatArray
 ) -> tuple[tuple[FloatArray, ...], list[FloatArray]]:

@@ -63,7 +63,7 @@ DAYS = 7  # a formula does not see the variables around it
         ("y ~ one + (1 | g)", DataError, "one: a factor needs at least two levels.* 'only'"),
         ("y ~ C(x) + (1 | g)", DataError, r"C\(x\): .* whole numbers.*cut\(\)"),
         ("y ~ C(f, levels=['a', 'b']) + (1 | g)", DataError, "level 'c' is not one of the known"),
-        ("y ~ C(f, levels=[1, 2]) + (1 | g)", DataError, "values are text, the levels number"),
+        ("y ~ C(f, levels=[1, 2]) + (1 | g)", DataError, "of 'f' are text, the levels number"),
         ("y ~ C(f, contr.treatment(base='q')) + (1 | g)", DataError, "contrasts do not fit"),
         ("y ~ C(poly(x, 2)) + (1 | g)", DataError, "takes one column"),
         ("y ~ log(x - 3) + (1 | g)", DataError, r"log\(x - 3\) is (nan|-inf) in .* first in row"),

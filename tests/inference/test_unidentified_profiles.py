@@ -1,10 +1,12 @@
 """Profiles where the data do not tell parameters apart: limits may be infinite, none an error."""
 
+import math
+
 import numpy as np
 import polars as pl
 import pytest
 
-from lmmkit import fit
+from lmmkit import datasets, fit
 from lmmkit.inference.confidence_intervals import confidence_intervals
 from lmmkit.inference.profile import profile
 
@@ -57,3 +59,18 @@ def test_every_parameter_has_limits_around_its_estimate(formula: str) -> None:
     assert (low <= table["estimate"].fill_null(low)).all()
     assert (table["estimate"].fill_null(high) <= high).all()
     assert (low < high).all()
+
+
+def test_random_effects_that_fixed_effects_take_up_leave_only_sigma() -> None:
+    """Whatever a fixed effect is, random effects of any size make up for it."""
+    machines = datasets.load("Machines")
+    found = fit("score ~ Machine * Worker + (Machine | Worker)", machines)
+    table = confidence_intervals(found, "profile")
+    without = confidence_intervals(fit("score ~ Machine * Worker", machines), "profile")
+    limits = {kind: rows for (kind,), rows in table.group_by("kind", maintain_order=True)}
+    assert limits["fixed"]["conf_low"].to_list() == [-math.inf] * 18
+    assert limits["fixed"]["conf_high"].to_list() == [math.inf] * 18
+    assert limits["sd"].select("conf_low", "conf_high").rows() == [(0.0, math.inf)] * 3
+    assert limits["cor"].select("conf_low", "conf_high").rows() == [(-1.0, 1.0)] * 3
+    sigma, alone = (each.filter(kind="sigma").row(0)[-2:] for each in (table, without))
+    assert sigma == pytest.approx(alone, rel=1e-6)

@@ -1,0 +1,49 @@
+"""Fits with covariance structures follow the units of the data."""
+
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+
+from lmmkit import datasets, fit, variance_components
+from lmmkit.fit import Fit
+
+SLEEP = datasets.load("sleepstudy").with_columns(w=pl.lit(1.0))
+
+
+def _fit(effects: str, x: float, y: float, w: float) -> Fit:
+    scaled = SLEEP.with_columns(
+        pl.col("Days") * x, pl.col("Reaction").cast(pl.Float64) * y, pl.col("w") * w
+    )
+    return fit(f"Reaction ~ Days + {effects}", scaled, weights="w")
+
+
+def _errors(found: Fit) -> np.ndarray:
+    """The variance components' standard errors, relative to the estimates."""
+    table = variance_components(found)
+    return (table["std_error"] / table["estimate"]).to_numpy()
+
+
+UNITS = [(1e8, 1.0, 1.0), (1e-8, 1.0, 1.0), (1.0, 1e6, 1.0), (1.0, 1.0, 1e-2)]
+EFFECTS = [
+    "diag(Days | Subject)",
+    "cs(Days | Subject)",
+    "toep(Days | Subject)",
+    "rr(Days | Subject, 1)",
+    "diag(0 + Days | Subject)",
+]
+
+
+@pytest.mark.parametrize(
+    ("effects", "x", "y", "w"),
+    [(each, *unit) for each in EFFECTS for unit in UNITS]
+    + [("homdiag(Days | Subject)", *unit) for unit in UNITS[2:]],
+)
+def test_likelihood_and_relative_errors(effects: str, x: float, y: float, w: float) -> None:
+    plain, scaled = _fit(effects, 1.0, 1.0, 1.0), _fit(effects, x, y, w)
+    assert plain.certificate.converged
+    assert scaled.certificate.converged
+    shift = (SLEEP.height - 2) * math.log(y) + math.log(x)
+    assert scaled.loglik + shift == pytest.approx(plain.loglik, abs=1e-6)
+    assert _errors(scaled) == pytest.approx(_errors(plain), rel=1e-4)
