@@ -79,7 +79,7 @@ class Layout:
     def values(self, matrix: FloatArray) -> FloatArray:
         """What is stored of a symmetric matrix."""
         if self.position is None:
-            return matrix.ravel()
+            return matrix.ravel(order="K")
         values = np.empty(self.size)
         for block in self.blocks:
             _square(values, block).T[...] = matrix[block.pivots[:, None], block.pivots]
@@ -89,7 +89,9 @@ class Layout:
     def matrix(self, values: FloatArray) -> FloatArray:
         """The (n, n) matrix, zero where nothing is stored."""
         if self.position is None:
-            return mirror(values.reshape(self.n, self.n).copy().T)
+            full = values.reshape(self.n, self.n).copy()
+            mirror(full.T)
+            return full
         return np.append(values, 0.0).take(self.position)
 
     def times(self, values: FloatArray, b: FloatArray) -> FloatArray:
@@ -188,6 +190,9 @@ class Factor:
         from scipy.linalg.blas import dgemm, dsymm, dtrsm
         from scipy.linalg.lapack import dpotri
 
+        if len(self.layout.blocks) == 1:
+            whole = dpotri(_square(self.values, self.layout.blocks[0]), lower=1)[0]
+            return np.asarray(whole).T.ravel()
         Z = np.empty_like(self.values)
         for block in reversed(self.layout.blocks):
             root, r = _square(self.values, block), len(block.rows)
