@@ -24,6 +24,7 @@ from tests.likelihood.cases import Place
 from tests.likelihood.dense import KINDS, Dense, Kind, derivative, record
 
 EXAMPLES = settings(max_examples=60)
+FEWER = settings(max_examples=25)  # each compares many evaluations
 METHODS = ("loglik", "score", "hessian", "expected_information")
 CRITERIA = (ml, reml)
 kinds = st.sampled_from(KINDS)
@@ -101,7 +102,7 @@ def natural(place: Place) -> NaturalParams:
     return params
 
 
-@EXAMPLES
+@FEWER
 @given(at_places(crossed_designs()), st.booleans(), st.randoms(use_true_random=False))
 def test_order_of_terms_rows_and_levels(
     case: tuple[Design, Place], restricted: bool, random: Any
@@ -141,7 +142,7 @@ def packed_order(design: Design, order: list[int]) -> list[int]:
 labels = st.lists(st.integers(0, 2), min_size=32, max_size=32)
 
 
-@EXAMPLES
+@FEWER
 @given(at_places(crossed_designs() | tied_designs()), labels, st.booleans())
 def test_moments_of_any_split_add_up(
     case: tuple[Design, Place], labels: list[int], restricted: bool
@@ -163,7 +164,7 @@ def test_moments_of_any_split_add_up(
                 close(other, one, tolerance, method)
 
 
-@EXAMPLES
+@FEWER
 @given(at_places(crossed_designs()), st.booleans())
 def test_moments_of_single_blocks_add_up(case: tuple[Design, Place], restricted: bool) -> None:
     design, place = case
@@ -216,7 +217,7 @@ def nested_frames(draw: st.DrawFn) -> pl.DataFrame:
     return frame.sample(fraction=1.0, shuffle=True, seed=draw(st.integers(0, 99)))
 
 
-@EXAMPLES
+@FEWER
 @given(nested_frames(), st.booleans())
 def test_nesting_however_it_is_written(frame: pl.DataFrame, restricted: bool) -> None:
     columns = np.column_stack([np.ones(frame.height), frame["x"]])

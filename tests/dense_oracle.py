@@ -7,6 +7,7 @@ one level and 0 otherwise. Where rows load on several levels, with weights ``L (
 are correlated, ``Cov(b) = K (x) psi``, ``z_i' psi_k z_j`` is multiplied by ``(L K L')[i, j]``.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -159,22 +160,55 @@ def numeric_gradient(
     one for all or one a coordinate, is the largest taken, ``max(|x|, 1) / 50`` by default: the
     function must be smooth that far. Errors are about 1e-11 of ``|function| / step``.
     """
-    x = np.array(x, dtype=float)
-    steps = np.broadcast_to(np.maximum(np.abs(x), 1.0) / 50 if step is None else step, x.shape)
-    columns = [_ridders(function, x, direction) for direction in np.diag(steps)]
-    return np.stack([c / h for c, h in zip(columns, steps, strict=True)], axis=-1)
+    x, steps = _steps(x, step)
+
+    def quotient(along: Array, t: float) -> Array:
+        return np.subtract(function(x + t * along), function(x - t * along)) / (2 * t)
+
+    directions = zip(np.diag(steps), steps, strict=True)
+    columns = [_ridders(functools.partial(quotient, along)) / h for along, h in directions]
+    return np.stack(columns, axis=-1)
 
 
-def _ridders(
-    function: Callable[[Array], ArrayLike], x: Array, direction: Array, levels: int = 7
+def numeric_hessian(
+    function: Callable[[Array], ArrayLike], x: ArrayLike, step: ArrayLike | None = None
 ) -> Array:
-    """Along ``direction``; of each entry, the extrapolation that changed least from the last."""
+    """Second derivatives by mixed central differences, extrapolated likewise.
+
+    The function must be smooth for twice ``step``. Errors are below 1e-12 of ``|function| /
+    step^2``.
+    """
+    x, steps = _steps(x, step)
+
+    def quotient(one: Array, other: Array, t: float) -> Array:
+        same, opposite = t * (one + other), t * (one - other)
+        ahead = np.subtract(function(x + same), function(x + opposite))
+        behind = np.subtract(function(x - opposite), function(x - same))
+        return (ahead - behind) / (4 * t**2)
+
+    n, directions = len(steps), np.diag(steps)
+    lower = {
+        (i, j): _ridders(functools.partial(quotient, directions[i], directions[j]))
+        for i in range(n)
+        for j in range(i + 1)
+    }
+    entries = [lower[max(i, j), min(i, j)] for i in range(n) for j in range(n)]
+    matrix = np.stack(entries, axis=-1) / np.outer(steps, steps).ravel()
+    return matrix.reshape(*matrix.shape[:-1], n, n)
+
+
+def _steps(x: ArrayLike, step: ArrayLike | None) -> tuple[Array, Array]:
+    x = np.array(x, dtype=float)
+    largest = np.maximum(np.abs(x), 1.0) / 50 if step is None else step
+    return x, np.broadcast_to(largest, x.shape)
+
+
+def _ridders(quotient: Callable[[float], Array], levels: int = 7) -> Array:
+    """The limit of a quotient at 0; of each entry, the extrapolation that changed least."""
     previous: list[Array] = []
     best = error = np.array(np.inf)
     for level in range(levels):
-        t = 0.5**level
-        ahead, behind = function(x + t * direction), function(x - t * direction)
-        row = [np.subtract(ahead, behind) / (2 * t)]
+        row = [quotient(0.5**level)]
         for k, coarser in enumerate(previous):
             row.append(row[k] + (row[k] - coarser) / (4.0 ** (k + 1) - 1))
             change = np.maximum(np.abs(row[k + 1] - row[k]), np.abs(row[k + 1] - coarser))
@@ -182,11 +216,3 @@ def _ridders(
             error = np.minimum(change, error)
         previous = row
     return best
-
-
-def numeric_hessian(
-    function: Callable[[Array], ArrayLike], x: ArrayLike, step: ArrayLike | None = None
-) -> Array:
-    """Second derivatives: :func:`numeric_gradient` of itself, symmetrized; about 1e-8 relative."""
-    H = numeric_gradient(lambda at: numeric_gradient(function, at, step), x, step)
-    return 0.5 * (H + np.swapaxes(H, -1, -2))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmmkit.linalg import symmetric, vech
-from lmmkit.moments.basis import Basis
+from lmmkit.moments.basis import Basis, left_inverse
 from lmmkit.records import FloatArray, IntArray, float_array, int_array, record
 
 _ZERO = 1e-9
@@ -78,7 +78,7 @@ def faces(psi: tuple[FloatArray, ...], sigma2: float, basis: Basis) -> tuple[Fac
 
 
 def _face(psi: FloatArray, c: FloatArray, present: NDArray[np.bool_], sigma2: float) -> Face:
-    frame = np.linalg.qr(np.linalg.pinv(c)[:, present])[0]
+    frame = np.linalg.qr(left_inverse(c)[:, present])[0]
     values, vectors = np.linalg.eigh(frame.T @ psi @ frame)
     values, frame = values[::-1], frame @ vectors[:, ::-1]
     r = int((values > _ZERO * np.maximum(values[:1], sigma2)).sum())

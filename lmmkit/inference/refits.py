@@ -47,7 +47,11 @@ def refit(
     infinity where there is no such covariance.
     """
     generator = np.random.default_rng(0)
-    around = [before + _AWAY * generator.normal(size=len(start)) for _ in range(_STARTS)]
+    units = np.ones(len(before))
+    problem = make_problem(fit.objective, ())
+    inside = len(problem.free)
+    units[:inside] = problem.units(before[:inside])
+    around = [before + _AWAY * units * generator.normal(size=len(start)) for _ in range(_STARTS)]
     for x in (start, before, *around):
         if target.kind == "sigma":
             x = _with_sigma(fit, x, _held(target, value))

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from lmmkit.errors import ParameterError
 from lmmkit.likelihood.charts import Chart, Params, matrices_of
-from lmmkit.moments.basis import Basis
+from lmmkit.moments.basis import Basis, left_inverse
 from lmmkit.parameters.natural import NaturalParams
 from lmmkit.records import FloatArray
 
@@ -15,7 +15,7 @@ def jacobian(where: Chart, basis: Basis) -> FloatArray:
     (p, p_free), n = basis.x.shape, where.delta.shape[-1]
     lead = np.broadcast_shapes(where.by_matrix.shape[:-2], where.by_sigma2.shape[:-1])
     across = np.zeros((*lead, p_free + n + 1, p + n + 1))
-    across[..., :p_free, :p] = np.linalg.pinv(basis.x)
+    across[..., :p_free, :p] = left_inverse(basis.x)
     across[..., p_free:-1, p:-1] = where.by_matrix
     across[..., p_free:-1, -1] = where.by_sigma2
     across[..., -1, -1] = 1.0

@@ -18,6 +18,7 @@ from lmmkit.records import FloatArray, float_array, float_arrays, record
 
 _ENOUGH_ROWS = 4_000
 _EPS = 1e-13
+_COMMON = 20
 
 
 @record
@@ -48,17 +49,17 @@ class Basis:
 
     def standard_beta(self, beta: FloatArray) -> FloatArray:
         """Fixed effects (..., p_free) in standard coordinates."""
-        return (beta - self.origin) @ np.linalg.pinv(self.x).T
+        return (beta - self.origin) @ left_inverse(self.x).T
 
     def standard_psi(self, psi: tuple[FloatArray, ...]) -> tuple[FloatArray, ...]:
         """``C^-1 Psi C^-T`` of each term."""
-        inverses = [np.linalg.pinv(c) for c in self.z]
+        inverses = [left_inverse(c) for c in self.z]
         return tuple(c @ p @ c.T for c, p in zip(inverses, psi, strict=True))
 
     def standard_factors(self, factors: tuple[FloatArray, ...]) -> tuple[FloatArray, ...]:
         """The lower triangular factor of ``C^-1 T T' C^-T``, diagonal >= 0, of each term."""
         return tuple(
-            _lower_factor(np.linalg.pinv(c) @ t) for c, t in zip(self.z, factors, strict=True)
+            _lower_factor(left_inverse(c) @ t) for c, t in zip(self.z, factors, strict=True)
         )
 
     def psi(self, factors: tuple[FloatArray, ...]) -> tuple[FloatArray, ...]:
@@ -73,7 +74,15 @@ class Basis:
 
     def standard_vech(self) -> FloatArray:
         """The matrix that takes all terms' packed Psi to packed Psi_std."""
-        return block_diagonal([congruence(np.linalg.pinv(c)) for c in self.z])
+        return block_diagonal([congruence(left_inverse(c)) for c in self.z])
+
+
+def left_inverse(columns: FloatArray) -> FloatArray:
+    """L with ``L columns = 1``, for rows in any units."""
+    length = np.linalg.norm(columns, axis=1)
+    power = np.round(np.log2(np.where(length > 0.0, length, 1.0)) / _COMMON)
+    unit = 2.0 ** (_COMMON * power)  # rows in common units stay as they are
+    return np.asarray(np.linalg.pinv(columns / unit[:, None]) / unit)
 
 
 def _lower_factor(root: FloatArray) -> FloatArray:

@@ -42,6 +42,9 @@ class Ground(Protocol):
     def logarithmic(self) -> slice:
         """The variables that one step changes by no more than 2."""
 
+    def units(self, x: FloatArray) -> FloatArray:
+        """How large a change of each variable counts at x."""
+
     def at(self, x: FloatArray) -> Spot:
         """The log-likelihood at x, and its derivatives where they are wanted."""
 
@@ -112,14 +115,14 @@ def _restore(problem: Ground, x: FloatArray) -> FloatArray:
     """The nearby point that satisfies the constraints, by Gauss-Newton steps; sigma2 held stays."""
     moves = problem.free
     for _ in range(60):
-        found = problem.equalities(x, curved=False)
+        found, units = problem.equalities(x, curved=False), problem.units(x)
         h = np.array([e.residual for e in found])
-        if np.abs(h).max(initial=0.0) <= _FEASIBLE * (1.0 + np.abs(x).max()):
+        if np.abs(h).max(initial=0.0) <= _FEASIBLE * (1.0 + np.abs(x / units).max()):
             return x
         A = np.array([e.gradient for e in found])
-        step = np.linalg.lstsq(A * moves, h, rcond=1e-12)[0]
+        step = units * np.linalg.lstsq(A * units * moves, h, rcond=1e-12)[0]
         x = x - step * _share(problem, step)
-    if np.abs(h).max() > 1e-8 * (1.0 + np.abs(x).max()):
+    if np.abs(h).max() > 1e-8 * (1.0 + np.abs(x / units).max()):
         raise ParameterError(
             "no covariance matrix satisfies the held values: together they are not positive "
             "semidefinite, or contradict one another"
@@ -141,14 +144,14 @@ def reduced(problem: Ground, x: FloatArray, derivatives: tuple[FloatArray, Float
 
     ``derivatives`` are the gradient and the Hessian of the log-likelihood there.
     """
-    free = problem.free
+    free, units = problem.free, problem.units(x)
     gradient, hessian = derivatives
     found = problem.equalities(x)
-    A = np.array([e.gradient for e in found]).reshape(len(found), len(x))[:, free]
-    multipliers = np.linalg.lstsq(A.T, gradient[free], rcond=1e-12)[0]
+    A = (np.array([e.gradient for e in found]).reshape(len(found), len(x)) * units)[:, free]
+    multipliers = np.linalg.lstsq(A.T, (gradient * units)[free], rcond=1e-12)[0]
     for multiplier, equality in zip(multipliers, found, strict=True):
         hessian = hessian - multiplier * equality.curvature
-    tangent = np.eye(len(x))[:, free] @ _null_space(A)
+    tangent = np.diag(units)[:, free] @ _null_space(A)
     return Reduced(tangent.T @ gradient, tangent.T @ hessian @ tangent, tangent)
 
 

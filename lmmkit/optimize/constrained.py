@@ -124,7 +124,8 @@ def _highest(
         generator = np.random.default_rng(0)
         for _ in range(_MORE_STARTS):
             x = near.copy()
-            x[problem.p : -1] += generator.normal(size=len(x) - problem.p - 1)
+            moved = slice(problem.p, -1)
+            x[moved] += problem.units(x)[moved] * generator.normal(size=len(x) - problem.p - 1)
             attempt(x)
     if not found:
         raise errors[0]
@@ -152,7 +153,7 @@ def _on_boundary(problem: Problem, found: Climbed) -> bool:
     if any(found.inertia[1:]):
         return True
     return any(
-        is_singular(lower(found.x[part.x], part.q))
+        is_singular(lower(found.x[part.x], part.q) / np.exp(found.x[-1]))
         if part.term is None
         else is_singular(psd_factor(part.term.standard(found.x[part.x])), _NEARLY_ZERO)
         for part in problem.parts

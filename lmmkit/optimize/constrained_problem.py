@@ -27,7 +27,8 @@ from lmmkit.records import FloatArray, float_array, record
 class _Part:
     """One term: its places in x, in packed standard parameters and in reported parameters.
 
-    ``across`` takes packed standard Psi to what is reported, where there is no structure.
+    ``across`` takes packed standard Psi to what is reported, where there is no structure; ``unit``
+    is that of theta, where there is one.
     """
 
     q: int
@@ -36,6 +37,7 @@ class _Part:
     standard: slice
     reported: slice
     across: FloatArray = float_array(2)
+    unit: FloatArray = float_array(1)
 
 
 @record
@@ -77,6 +79,22 @@ class Problem:
         """The variables that one step changes by no more than 2."""
         return slice(-1, None)
 
+    def units(self, x: FloatArray) -> FloatArray:
+        """How large a change of each variable counts at x.
+
+        Of beta and of factors it is a residual standard deviation, by the size of the columns.
+        """
+        moments = self.objective.moments
+        squares = np.diagonal(moments.xx) / max(moments.n_obs, 1)
+        squares = squares[squares > 0.0]
+        size = float(np.sqrt(squares.mean())) if len(squares) else 1.0
+        units = np.full(len(x), np.exp(x[-1]) / size)
+        units[-1] = 1.0
+        for part in self.parts:
+            if part.term is not None:
+                units[part.x] = part.unit
+        return units
+
     def at(self, x: FloatArray) -> "Spot":
         """The log-likelihood at x."""
         loglik = float(self.objective.loglik(standard_at(self, x)))
@@ -114,7 +132,7 @@ class Spot:
 
 @record
 class Equality:
-    """One constraint's residual and its first two derivatives by x, scaled."""
+    """One constraint's residual, in units of x, and its first two derivatives by x."""
 
     residual: float
     gradient: FloatArray = float_array(1)
@@ -131,7 +149,8 @@ def make_problem(objective: Objective, constraints: tuple[Equation, ...]) -> Pro
         n = triangle_size(q)
         sizes = (n, n, triangle_size(rows)) if term is None else (term.n, n, term.n)
         x, inside, reported = (slice(e, e + n) for e, n in zip(ends, sizes, strict=True))
-        parts.append(_Part(q, term, x, inside, reported, congruence(c)))
+        unit = np.ones(0) if term is None else term.unit()
+        parts.append(_Part(q, term, x, inside, reported, congruence(c), unit))
         ends = (x.stop, inside.stop, reported.stop)
     standard = objective.standardized()
     return Problem(standard, basis, constraints, tuple(parts), ends[1] + 1, ends[2] + 1)
@@ -250,7 +269,7 @@ def _equality(
         gradient = gradient + standard @ standard_by_x(problem, x)
         if curved:
             curvature = curvature + standard_curvature(problem, x, standard)
-    return _scaled(gap(constraint, values), gradient, curvature)
+    return _scaled(gap(constraint, values), gradient, curvature, problem.units(x))
 
 
 def _correlation(
@@ -271,11 +290,13 @@ def _correlation(
     by_x = standard_by_x(problem, x)
     moved = across @ by_x[part.standard]
     curvature = standard_curvature(problem, x, standard) + moved.T @ bend @ moved
-    return _scaled(residual, standard @ by_x, curvature)
+    return _scaled(residual, standard @ by_x, curvature, problem.units(x))
 
 
-def _scaled(residual: float, gradient: FloatArray, curvature: FloatArray) -> Equality:
-    scale = float(np.linalg.norm(gradient))
+def _scaled(
+    residual: float, gradient: FloatArray, curvature: FloatArray, units: FloatArray
+) -> Equality:
+    scale = float(np.linalg.norm(gradient * units))
     if scale == 0.0:
         raise _unreachable()
     return Equality(residual / scale, gradient / scale, curvature / scale)

@@ -7,7 +7,7 @@ from lmmkit.design.design import Design
 from lmmkit.design.group import group
 from lmmkit.errors import DataError
 from lmmkit.moments.basis import standard_basis
-from lmmkit.records import FloatArray, IntArray
+from lmmkit.records import FloatArray, IntArray, adopt, evolve
 from lmmkit.residual.contract import ClosedForm, Coordinates
 from lmmkit.residual.crossed import crossed_terms
 from lmmkit.residual.layout import cut_blocks, group_rows, read_values, side_columns, sort_design
@@ -41,7 +41,10 @@ def residual_model(design: Design, residual: Residual) -> ResidualModel:
     covariates = [own.values for own in seen]
     inner = sort_design(design, order)
     log_scale = np.zeros(n) if design.weights is None else 0.5 * np.log(design.weights[order])
-    basis = standard_basis(group(inner))
+    weighted = evolve(
+        inner, weights=None if design.weights is None else adopt(design.weights[order])
+    )
+    basis = standard_basis(group(weighted))
     learned_residual = Residual(correlation, tuple(learned))
     n_parameters = sum(len(part.parameters) for part in parts(learned_residual))
     if not n_parameters:

@@ -54,6 +54,11 @@ class JointProblem:
         """Log sigma and theta."""
         return slice(self.n_inside - 1, None)
 
+    def units(self, x: FloatArray) -> FloatArray:
+        """How large a change of each variable counts at x."""
+        inside = self.inside.units(x[: self.n_inside])
+        return np.append(inside, np.ones(len(self.structure.free)))
+
     def at(self, x: FloatArray) -> Spot:
         """The log-likelihood at x; minus infinity where R is not positive definite."""
         rest, free = np.split(x, [self.n_inside])

@@ -60,23 +60,14 @@ def test_value_and_derivatives(name: str, point: str, kind: Kind, beta: bool, re
     close(at.loglik(params), loglik, 1e-12)
     close(at.sigma2(params), sigma2, 1e-11)
     close(at.beta(params), best_beta, 1e-11)
+    natural = NaturalParams(tuple(psi), sigma2, best_beta)
+    close(at.natural(params).pack(), natural.pack(), 1e-11)
     score = derivative(dense.loglik, packed)
     close(dense.score(packed), score, 1e-10)
     close(at.score(params), score, 1e-10)
     hessian = derivative(dense.score, packed).reshape(len(packed), len(packed))
     close(at.hessian(params), hessian, 1e-10)
     assert np.array_equal(at.observed_information(params), -at.hessian(params))
-
-
-@every_design
-@every_point
-@every_kind
-@beta_or_not
-@ml_and_reml
-def test_natural_parameters(name: str, point: str, kind: Kind, beta: bool, reml: bool) -> None:
-    at, params, dense = case(name, point, kind, beta, reml)
-    best_beta, psi, sigma2 = dense.natural(params.pack())
-    close(at.natural(params).pack(), NaturalParams(tuple(psi), sigma2, best_beta).pack(), 1e-11)
 
 
 @every_design

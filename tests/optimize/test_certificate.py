@@ -52,12 +52,12 @@ def test_one_iteration_to_the_optimum_of_balanced_data() -> None:
     assert optimum.certificate.converged
 
 
-QUICK = ("dyestuff", "rail", "ergostool", "orthodont")
-SLOW = ("sleep_rs", "sleep_rs_ml", "sleep_dbl", "sleep_quad", "machines_vec")
-
-
 @pytest.mark.parametrize(
-    "case", [*QUICK, *(pytest.param(case, marks=pytest.mark.slow) for case in SLOW)]
+    "case",
+    [
+        *("dyestuff", "rail", "ergostool", "orthodont", "machines_vec"),
+        *("sleep_rs", "sleep_rs_ml", "sleep_dbl", "sleep_quad"),
+    ],
 )
 def test_the_inertia_is_that_of_the_dense_likelihood(case: str) -> None:
     objective, model = case_objective(case), dense_model(case_design(case))

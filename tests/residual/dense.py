@@ -39,6 +39,12 @@ def frame(seed: int = 7, groups: int = 9) -> pl.DataFrame:
     return pl.DataFrame([rows[i] for i in order])
 
 
+def effects(data: pl.DataFrame, group: str, seed: int) -> pl.Series:
+    """A standard normal effect of each level of a column of text, by row."""
+    codes = data[group].rank("dense").to_numpy().astype(int) - 1
+    return pl.Series(np.random.default_rng(seed).standard_normal(int(codes.max()) + 1)[codes])
+
+
 def residual_covariance(
     data: pl.DataFrame,
     correlation: Callable[[dict[str, Any], dict[str, Any]], float] | None = None,

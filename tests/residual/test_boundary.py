@@ -150,11 +150,17 @@ def test_a_response_that_is_constant_in_groups_has_its_correlation_at_the_end(
     assert set(found.certificate.boundary) & set(found.residual.names)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("formula", ["y ~ s * x", "y ~ s * x + (1 | id)", "y ~ s * x + (x | id)"])
-@pytest.mark.parametrize("correlation", [None, ar1("visit", group="id")])
-@pytest.mark.parametrize("others", [(), (power("w"),)])
-@pytest.mark.parametrize("weights", [None, "w"])
+@pytest.mark.parametrize(
+    ("formula", "correlation", "others", "weights"),
+    [  # every pair of choices
+        ("y ~ s * x", ar1("visit", group="id"), (power("w"),), None),
+        ("y ~ s * x", None, (), "w"),
+        ("y ~ s * x + (1 | id)", None, (), None),
+        ("y ~ s * x + (1 | id)", ar1("visit", group="id"), (power("w"),), "w"),
+        ("y ~ s * x + (x | id)", None, (power("w"),), "w"),
+        ("y ~ s * x + (x | id)", ar1("visit", group="id"), (), None),
+    ],
+)
 def test_a_stratum_that_its_effects_reproduce_is_named(
     formula: str, correlation: Any, others: tuple[Any, ...], weights: str | None
 ) -> None:

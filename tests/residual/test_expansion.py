@@ -171,25 +171,24 @@ def test_derivatives_beside_random_effects_are_those_of_the_objective(
     basis = model.basis
     at = NaturalParams(basis.standard_psi(psi), SIGMA2, basis.standard_beta(BETA))
 
-    def standard(place: Array) -> Objective:
+    def expanded(place: Array) -> tuple[Objective, Differences]:
         objective = model.objective(place, restricted=restricted)
         assert objective is not None
-        return objective.standardized()
+        return objective.standardized(), expand(model, place, objective, at)
 
-    def value(place: Array) -> float:
-        return float(standard(place).loglik(at))
+    def measured(place: Array) -> Array:
+        """Value, gradient, and the score by the rest."""
+        standard, differences = expanded(place)
+        return np.concatenate(
+            [[float(standard.loglik(at))], differences.gradient, standard.score(at)]
+        )
 
-    def expanded(place: Array) -> Differences:
-        objective = model.objective(place, restricted=restricted)
-        assert objective is not None
-        return expand(model, place, objective, at)
-
-    found = expanded(theta)
-    assert found.gradient == pytest.approx(numeric_gradient(value, theta, 2e-2), rel=1e-6, abs=1e-6)
-    second = numeric_gradient(lambda place: expanded(place).gradient, theta, 2e-2)
-    assert found.hessian == pytest.approx(second, rel=1e-6, abs=1e-5)
-    across = numeric_gradient(lambda place: standard(place).score(at), theta, 2e-2)
-    assert pytest.approx(across, rel=1e-6, abs=1e-6) == found.across.T
+    k = len(theta)
+    found = expanded(theta)[1]
+    numeric = numeric_gradient(measured, theta, 2e-2)
+    assert found.gradient == pytest.approx(numeric[0], rel=1e-6, abs=1e-6)
+    assert found.hessian == pytest.approx(numeric[1 : k + 1], rel=1e-6, abs=1e-5)
+    assert pytest.approx(numeric[k + 1 :], rel=1e-6, abs=1e-6) == found.across.T
 
 
 def test_derivatives_by_free_elements_where_others_depend_on_them() -> None:

@@ -24,9 +24,10 @@ from lmmkit.residual import (
     power,
     toeplitz,
 )
-from tests.residual.dense import frame
+from tests.residual.dense import effects, frame
 
-DATA = frame(seed=2, groups=40)
+NOISE = frame(seed=2, groups=40)
+DATA = NOISE.with_columns(y=pl.col("y") + effects(NOISE, "id", 1))
 
 
 def _fit(residual: Residual, fixed: Any = None, formula: str = "y ~ x + (1 | id)") -> Fit:
