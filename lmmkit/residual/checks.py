@@ -10,6 +10,7 @@ from lmmkit.records import FloatArray
 from lmmkit.residual.contract import Coordinates
 
 _LEAST = 1e-12
+_LARGEST_WHOLE = 2.0**53
 
 
 def column_name(value: Any, role: str) -> str | None:
@@ -46,9 +47,9 @@ def check_distinct(coordinates: Coordinates, structure: str) -> None:
 
 
 def check_whole(coordinates: Coordinates, structure: str) -> None:
-    """Raise where a time is not a whole number."""
+    """Raise where a time is not a whole number, or too large to tell."""
     times = coordinates.values[:, 0]
-    broken = times != np.round(times)
+    broken = (times != np.round(times)) | (np.abs(times) > _LARGEST_WHOLE)
     if broken.any():
         row = int(np.argmax(broken))
         raise DataError(

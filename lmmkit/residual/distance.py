@@ -45,7 +45,13 @@ _SHAPES: dict[str, Callable[[FloatArray], FloatArray]] = {
 
 @record
 class Distance:
-    """``corr = (1 - nugget) h(distance / range)``, h given by the name."""
+    """``corr = (1 - nugget) h(distance / range)``, h given by the name.
+
+    Attributes
+    ----------
+    extent : float
+        The largest spread of a coordinate in a group; theta is of the range relative to it.
+    """
 
     name: str
     columns: tuple[str, ...]
@@ -79,11 +85,13 @@ class Distance:
     def start(self) -> FloatArray:
         others = {"smoothness": (1.0,), "nugget": (0.1, 0.5)}
         axes = [p.theta(np.array(others[p.name])) for p in self.parameters[1:]]
-        mesh = np.meshgrid(np.log(self.extent * _START), *axes, indexing="ij")
+        mesh = np.meshgrid(np.log(_START), *axes, indexing="ij")
         return np.stack([axis.ravel() for axis in mesh], axis=1)
 
     def values(self, theta: FloatArray) -> FloatArray:
-        return elementwise(self.parameters, theta)
+        values = elementwise(self.parameters, theta)
+        values[0] *= self.extent
+        return values
 
     def correlation(self, theta: FloatArray, coordinates: FloatArray) -> FloatArray:
         values = dict(zip((p.name for p in self.parameters), self.values(theta), strict=True))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
+from lmmkit.design.checks import check_size
 from lmmkit.design.design import Design
 from lmmkit.design.frames import kind_of
 from lmmkit.design.groups import find_groups, levels_and_codes
@@ -72,6 +73,7 @@ def read_values(columns: Sequence[pl.Series], n: int) -> tuple[FloatArray, list[
         kind = kind_of(series.dtype)
         if kind == "number":
             values[:, j] = series.cast(pl.Float64).to_numpy()
+            check_size(values[:, j], f"{series.name!r}, which the residual structure uses")
             levels.append(None)
         elif kind not in ("text", "true/false"):
             raise DataError(

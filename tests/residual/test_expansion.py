@@ -65,7 +65,8 @@ def _bound(pair: Pair) -> tuple[ResidualModel, Array]:
     design = build_design("y ~ z", FRAME, weights="w", coordinates=residual.columns)
     model = residual_model(design, residual)
     assert model.sums
-    return model, np.random.default_rng(6).normal(0.0, 0.5, len(model.parameters))
+    shift = np.random.default_rng(6).normal(0.0, 0.5, len(model.parameters))
+    return model, model.starts()[0] + shift
 
 
 def _dense(

@@ -36,7 +36,8 @@ def bind(residual: Residual, formula: str = "y ~ x", weights: str | None = None)
 def thetas(model: ResidualModel) -> list[np.ndarray]:
     generator = np.random.default_rng(3)
     k = len(model.parameters)
-    return [*model.starts(), *(generator.normal(0.0, 0.8, size=(3, k)))]
+    starts = model.starts()
+    return [*starts, *(starts[0] + generator.normal(0.0, 0.8, size=(3, k)))]
 
 
 @_by_name
