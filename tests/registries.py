@@ -85,6 +85,8 @@ class Strategy:
     ``monotone`` where no step of it may go downhill; ``jams`` where it may creep from a start
     that is far away: without a restart these formulas repeat short steps (Powell 1977);
     ``leaves_zero`` where it rises from covariances of zero, where the factors' score is zero.
+    ``slow_on`` the cases that it takes thousands of iterations for, ``never_on`` those on which
+    it is not awaited.
     """
 
     step: Step
@@ -106,6 +108,9 @@ _ZERO = ("dyestuff2_singular", "dyestuff2_singular_ml", "verbagg_gaussian")
 _NOT_SMALL = tuple(
     case for case in CASES if case not in ("dyestuff", "dyestuff2_singular", "ergostool")
 )
+_SECONDS_EACH = (
+    "machines_vec", "penicillin", "penicillin_ml", "pastes_nested", "machines_wm", "pixel",
+)  # fmt: skip
 
 STRATEGIES: dict[str, Strategy] = {
     "default": Strategy(default_strategy(), leaves_zero=True),
@@ -114,7 +119,11 @@ STRATEGIES: dict[str, Strategy] = {
     "sd euclidean armijo": Strategy(_SD(), slow_on=_LARGE_RATIO, why=_LINEAR),
     "sd euclidean wolfe": Strategy(_SD(line_search=strong_wolfe())),
     "sd euclidean fixed": Strategy(
-        _SD(line_search=fixed(0.3)), monotone=False, slow_on=_NOT_SMALL, why=_LINEAR
+        _SD(line_search=fixed(0.3)),
+        monotone=False,
+        slow_on=tuple(case for case in _NOT_SMALL if case not in _SECONDS_EACH),
+        never_on=_SECONDS_EACH,
+        why=_LINEAR,
     ),
     "sd fisher armijo": Strategy(_SD(metric=fisher)),
     "sd fisher wolfe": Strategy(_SD(metric=fisher, line_search=strong_wolfe())),
