@@ -12,6 +12,7 @@ import numpy as np
 from lmmkit.records import FloatArray, IntArray, adopt
 
 _FEW_ROWS = 7
+_INDEPENDENT = 1e-10
 
 
 def cholesky(a: FloatArray) -> FloatArray:
@@ -177,3 +178,12 @@ def solve_or_nan(matrix: FloatArray, right: FloatArray) -> FloatArray:
     except np.linalg.LinAlgError:
         singular = np.linalg.slogdet(matrix)[0] == 0
         return np.linalg.solve(np.where(singular[..., None, None], np.nan, matrix), right)
+
+
+def null_space(rows: FloatArray) -> FloatArray:
+    """Orthonormal columns that span what ``rows``, which may depend on one another, map to zero."""
+    if not len(rows):
+        return np.eye(rows.shape[1])
+    _, values, right = np.linalg.svd(rows)
+    rank = int((values > _INDEPENDENT * values[0]).sum())
+    return np.asarray(right[rank:].T)

@@ -20,7 +20,7 @@ from lmmkit.likelihood.system import System
 from lmmkit.likelihood.terms import FactorTerms, Terms, all_terms
 from lmmkit.linalg import block_diagonal
 from lmmkit.moments.collapse import collapse
-from lmmkit.moments.moments import FactorMoments
+from lmmkit.moments.factors import FactorMoments
 from lmmkit.records import FloatArray, IntArray, adopt, evolve, float_array, int_array, record
 
 

@@ -16,7 +16,8 @@ from lmmkit.likelihood.elimination import own
 from lmmkit.likelihood.sparse import Sparse, block_diagonal, dense_blocks
 from lmmkit.likelihood.terms import Terms
 from lmmkit.linalg import cholesky, psd_factor, solve_lower
-from lmmkit.moments.moments import FactorMoments, Moments
+from lmmkit.moments.factors import FactorMoments
+from lmmkit.moments.moments import Moments
 from lmmkit.records import FloatArray, IntArray, adopt
 
 _ROWS_AT_A_TIME = 8_192

@@ -11,10 +11,11 @@ from lmmkit.likelihood.constraints import Hold
 from lmmkit.likelihood.held_values import read_held_values
 from lmmkit.likelihood.objective import Objective
 from lmmkit.likelihood.system import system
+from lmmkit.linalg import null_space
 from lmmkit.moments.basis import Basis
 from lmmkit.moments.moments import Moments, recombine
 from lmmkit.parameters.packing import triangle_size
-from lmmkit.records import FloatArray, evolve
+from lmmkit.records import evolve
 
 
 def hold(objective: Objective, design: Design, fixed: Mapping[Any, Any]) -> Objective:
@@ -88,7 +89,7 @@ def _without_effects(moments: Moments, beta: Mapping[int, float]) -> Moments:
         )
     rows = sorted(beta)
     values = np.array([beta[j] for j in rows])
-    tangent = _null_space(old.x[rows])
+    tangent = null_space(old.x[rows])
     shift = np.linalg.lstsq(old.x[rows], values - old.origin[..., rows], rcond=None)[0]
     x = old.x @ tangent
     x[rows] = 0.0
@@ -105,7 +106,7 @@ def _without_variances(moments: Moments, zeros: set[tuple[int, int]]) -> Moments
     z, tangents = [], []
     for k, c in enumerate(old.z):
         rows = sorted(i for term, i in zeros if term == k)
-        tangent = _null_space(c[rows]) if rows else np.eye(c.shape[1])
+        tangent = null_space(c[rows]) if rows else np.eye(c.shape[1])
         kept = c @ tangent
         kept[rows] = 0.0
         z.append(kept)
@@ -113,9 +114,3 @@ def _without_variances(moments: Moments, zeros: set[tuple[int, int]]) -> Moments
     basis = evolve(old, z=tuple(z))
     p = len(moments.xx)
     return recombine(moments, np.eye(p), tuple(tangents), np.zeros(p), basis)
-
-
-def _null_space(rows: FloatArray) -> FloatArray:
-    """Orthonormal columns that span what the independent ``rows`` map to zero."""
-    q, _ = np.linalg.qr(rows.T, mode="complete")
-    return np.asarray(q[:, len(rows) :])

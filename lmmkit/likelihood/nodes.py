@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from lmmkit.likelihood.sparse import Sparse, block_diagonal, from_blocks
-from lmmkit.moments.moments import Moments, PairMoments
+from lmmkit.moments.factors import PairMoments
+from lmmkit.moments.moments import Moments
 from lmmkit.records import FloatArray, IntArray, int_arrays, record
 
 

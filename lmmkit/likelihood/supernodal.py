@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lmmkit.likelihood.dense import mirror
 from lmmkit.likelihood.fill import Supernode, supernodes
-from lmmkit.records import FloatArray, computed_array, record
+from lmmkit.records import FloatArray, adopt, computed_array, record
 
 Positions = NDArray[np.intp]
 
@@ -110,8 +110,8 @@ class Layout:
 
 def dense_layout(n: int) -> Layout:
     """How to store a dense matrix."""
-    none = np.zeros(0, dtype=np.intp)
-    return Layout(n, n * n, (Block(np.arange(n), none, 0, n * n, none, none),))
+    none = adopt(np.zeros(0, dtype=np.intp))
+    return Layout(n, n * n, (Block(adopt(np.arange(n)), none, 0, n * n, none, none),))
 
 
 def layout(met: NDArray[np.bool_]) -> Layout:
@@ -133,14 +133,15 @@ def layout(met: NDArray[np.bool_]) -> Layout:
         starts.append((size, size + w * w))
         size += w * (w + r)
     blocks = tuple(_block(node, *at, position) for node, at in zip(found, starts, strict=True))
-    return Layout(n, size, blocks, position)
+    return Layout(n, size, blocks, adopt(position))
 
 
 def _block(node: Supernode, start: int, below: int, position: NDArray[np.int32]) -> Block:
     r = len(node.rows)
     source = np.flatnonzero(np.tri(r, dtype=bool).T)
     target = position[node.rows[:, None], node.rows].ravel().take(source).astype(np.intp)
-    return Block(*node, start, below, source, target)
+    pivots, rows = map(adopt, node)
+    return Block(pivots, rows, start, below, adopt(source), adopt(target))
 
 
 @record

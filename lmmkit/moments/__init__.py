@@ -3,7 +3,8 @@
 from lmmkit.moments.accumulate import cross_products
 from lmmkit.moments.basis import Basis, standard_basis
 from lmmkit.moments.collapse import Patterns, collapse
-from lmmkit.moments.moments import FactorMoments, Moments, PairMoments, empty_moments
+from lmmkit.moments.factors import FactorMoments, PairMoments
+from lmmkit.moments.moments import Moments, empty_moments
 
 __all__ = [
     "Basis",

@@ -9,8 +9,9 @@ from lmmkit.design.blocks import GroupBlock
 from lmmkit.errors import DataError
 from lmmkit.linalg import block_diagonal, row_products
 from lmmkit.moments.basis import Basis, standard_basis
+from lmmkit.moments.factors import FactorMoments, PairMoments, merge_levels
 from lmmkit.moments.levels import level_moments, pair_moments, standard_rows
-from lmmkit.moments.moments import FactorMoments, Moments, PairMoments, merge_levels
+from lmmkit.moments.moments import Moments
 from lmmkit.records import FloatArray, adopt, record, same
 
 _ROWS_AT_A_TIME = 8_192

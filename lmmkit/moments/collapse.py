@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmmkit.linalg import gram, semidefinite_cholesky, solve_lower, triangle
-from lmmkit.moments.moments import FactorMoments, Moments
+from lmmkit.moments.factors import FactorMoments
+from lmmkit.moments.moments import Moments
 from lmmkit.records import FloatArray, IntArray, adopt, float_array, int_array, record
 
 _FEW_MEMBERS = 2

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from lmmkit.design.blocks import GroupBlock
 from lmmkit.moments.basis import Basis
-from lmmkit.moments.moments import FactorMoments, PairMoments
+from lmmkit.moments.factors import FactorMoments, PairMoments
 from lmmkit.records import FloatArray, IntArray, adopt, record
 
 _Index: TypeAlias = NDArray[np.intp] | slice

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmmkit.errors import ParameterError
+from lmmkit.linalg import null_space
 from lmmkit.optimize.certificate import count_signs
 from lmmkit.optimize.constrained_problem import Equality, Spot
 from lmmkit.optimize.step import Report, Status
@@ -151,7 +152,7 @@ def reduced(problem: Ground, x: FloatArray, derivatives: tuple[FloatArray, Float
     multipliers = np.linalg.lstsq(A.T, (gradient * units)[free], rcond=1e-12)[0]
     for multiplier, equality in zip(multipliers, found, strict=True):
         hessian = hessian - multiplier * equality.curvature
-    tangent = np.diag(units)[:, free] @ _null_space(A)
+    tangent = np.diag(units)[:, free] @ null_space(A)
     return Reduced(tangent.T @ gradient, tangent.T @ hessian @ tangent, tangent)
 
 
@@ -190,14 +191,6 @@ def _beside_saddle(problem: Ground, here: Spot, local: Reduced) -> Spot | None:
 def _share(problem: Ground, step: FloatArray) -> float:
     """How much of a step does not go too far."""
     return min(1.0, _LONGEST / float(np.abs(step[problem.logarithmic]).max(initial=1e-300)))
-
-
-def _null_space(A: FloatArray) -> FloatArray:
-    if not len(A):
-        return np.eye(A.shape[1])
-    _, values, right = np.linalg.svd(A)
-    rank = int((values > 1e-10 * values[0]).sum())
-    return np.asarray(right[rank:].T)
 
 
 def _search(problem: Ground, here: Spot, direction: FloatArray) -> tuple[float, Spot]:
