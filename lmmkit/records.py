@@ -144,6 +144,11 @@ def computed_array() -> Any:
     return attrs.field(converter=_seal)
 
 
+def adopted_array() -> Any:
+    """A field for an array that is given away: as :func:`adopt` makes it."""
+    return attrs.field(converter=adopt)
+
+
 def require(condition: bool, message: str) -> None:
     """Raise :class:`ShapeError` with ``message`` unless ``condition`` holds."""
     if not condition:
@@ -228,6 +233,7 @@ def _reduce(self: Any) -> tuple[Any, ...]:
         optional_float_arrays,
         int_arrays,
         computed_array,
+        adopted_array,
     ),
 )
 def record(cls: type[_T]) -> type[_T]:

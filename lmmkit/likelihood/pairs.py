@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lmmkit.likelihood.sparse import Sparse
 from lmmkit.likelihood.supernodal import Layout
 from lmmkit.linalg import symmetric, triangle
-from lmmkit.records import FloatArray, adopt, computed_array, record
+from lmmkit.records import FloatArray, adopted_array, record
 
 _MOST_ENTRIES = 8_000_000
 
@@ -33,7 +33,7 @@ class Pairs:
         the effects a and b, and half of that for a = b.
     """
 
-    diagonal: NDArray[np.integer[Any]] = computed_array()
+    diagonal: NDArray[np.integer[Any]] = adopted_array()
     entries: tuple[Any, ...]
 
 
@@ -66,7 +66,7 @@ def pairs_of(U: Sparse, q: int) -> Pairs | None:
             product = 0.5 * (product + np.repeat(values[k], count) * values[j].take(other))
         product[ends - 1] *= 0.5
         entries.append(csc_array((product, where, starts), shape=(n * n, len(degree))))
-    return Pairs(adopt(np.arange(n) * (n + 1)), tuple(entries))
+    return Pairs(np.arange(n) * (n + 1), tuple(entries))
 
 
 def met_in(pairs: Pairs) -> NDArray[np.bool_]:
@@ -89,7 +89,7 @@ def stored(pairs: Pairs, layout: Layout) -> Pairs:
     entries = (
         csc_array((e.data, rows, e.indptr), shape=(layout.size, e.shape[1])) for e in pairs.entries
     )
-    return Pairs(adopt(position.take(pairs.diagonal)), tuple(entries))
+    return Pairs(position.take(pairs.diagonal), tuple(entries))
 
 
 def weighed(pairs: Pairs, M: FloatArray) -> FloatArray:

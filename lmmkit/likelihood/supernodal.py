@@ -10,12 +10,13 @@ Chin 1973): with ``X = A_RP L^-T`` and ``Y = X L^-1``,
 
 from typing import Any
 
+import attrs
 import numpy as np
 from numpy.typing import NDArray
 
 from lmmkit.likelihood.dense import mirror
 from lmmkit.likelihood.fill import Supernode, supernodes
-from lmmkit.records import FloatArray, adopt, computed_array, record
+from lmmkit.records import FloatArray, adopt, adopted_array, computed_array, record
 
 Positions = NDArray[np.intp]
 
@@ -38,12 +39,12 @@ class Block:
         Where the same entries are stored.
     """
 
-    pivots: Positions = computed_array()
-    rows: Positions = computed_array()
+    pivots: Positions = adopted_array()
+    rows: Positions = adopted_array()
     start: int
     below: int
-    source: Positions = computed_array()
-    target: Positions = computed_array()
+    source: Positions = adopted_array()
+    target: Positions = adopted_array()
 
 
 @record
@@ -63,7 +64,9 @@ class Layout:
     n: int
     size: int
     blocks: tuple[Block, ...]
-    position: NDArray[np.int32] | None = None
+    position: NDArray[np.int32] | None = attrs.field(
+        default=None, converter=attrs.converters.optional(adopt)
+    )
 
     def at(self, i: Any, j: Any) -> Any:
         """Which value is entry (i, j)."""
@@ -110,8 +113,8 @@ class Layout:
 
 def dense_layout(n: int) -> Layout:
     """How to store a dense matrix."""
-    none = adopt(np.zeros(0, dtype=np.intp))
-    return Layout(n, n * n, (Block(adopt(np.arange(n)), none, 0, n * n, none, none),))
+    none = np.zeros(0, dtype=np.intp)
+    return Layout(n, n * n, (Block(np.arange(n), none, 0, n * n, none, none),))
 
 
 def layout(met: NDArray[np.bool_]) -> Layout:
@@ -133,15 +136,14 @@ def layout(met: NDArray[np.bool_]) -> Layout:
         starts.append((size, size + w * w))
         size += w * (w + r)
     blocks = tuple(_block(node, *at, position) for node, at in zip(found, starts, strict=True))
-    return Layout(n, size, blocks, adopt(position))
+    return Layout(n, size, blocks, position)
 
 
 def _block(node: Supernode, start: int, below: int, position: NDArray[np.int32]) -> Block:
     r = len(node.rows)
     source = np.flatnonzero(np.tri(r, dtype=bool).T)
     target = position[node.rows[:, None], node.rows].ravel().take(source).astype(np.intp)
-    pivots, rows = map(adopt, node)
-    return Block(pivots, rows, start, below, adopt(source), adopt(target))
+    return Block(*node, start, below, source, target)
 
 
 @record
