@@ -56,6 +56,11 @@ class Certificate:
                 f" The residual structure is on its boundary in {', '.join(self.boundary)}: the "
                 "log-likelihood rises, or is flat, towards the end of the values."
             )
+            if not self.converged:
+                text += (
+                    " The data do not determine it: use a structure with fewer parameters, or "
+                    "fewer random effects beside it, or hold one of these with fixed=."
+                )
         if self.inertia[1] > len(self.boundary) and not self.singular:
             text += " The log-likelihood is flat there: not every variance is identified."
         if self.singular:

@@ -31,13 +31,15 @@ def structured_strategy() -> Step:
 
 def crossed_structured_strategy() -> Step:
     """Fisher scoring on the structures' parameters first, and fewer starts: the Hessian is dear."""
-    return several_starts(
-        chain(steepest_descent(10, metric=fisher), _newton_of_structures()), more=1
-    )
+    return several_starts(_scoring_of_structures(), more=1)
 
 
 def _newton_of_structures() -> Step:
     return escape_saddles(steepest_descent(metric=absolute))
+
+
+def _scoring_of_structures() -> Step:
+    return chain(steepest_descent(10, metric=fisher), _newton_of_structures())
 
 
 def seed_strategy() -> Step:
@@ -45,8 +47,12 @@ def seed_strategy() -> Step:
     return chain(em(10), steepest_descent(10), conjugate_gradient())
 
 
-def preset_for(objective: Objective) -> Step:
-    """What :func:`~lmmkit.maximize` uses by default."""
+def preset_for(objective: Objective, *, several: bool = True) -> Step:
+    """What :func:`~lmmkit.maximize` uses by default; with one start only, if not ``several``."""
     if objective.system.one_factor:
-        return structured_strategy() if objective.structures else default_strategy()
-    return crossed_structured_strategy() if objective.structures else crossed_strategy()
+        if not objective.structures:
+            return default_strategy()
+        return structured_strategy() if several else _newton_of_structures()
+    if not objective.structures:
+        return crossed_strategy()
+    return crossed_structured_strategy() if several else _scoring_of_structures()

@@ -86,7 +86,8 @@ def maximize(
     objective : Objective
     strategy : Step, optional
         By default :func:`~lmmkit.optimize.presets.default_strategy`, or where a term has a
-        covariance structure :func:`~lmmkit.optimize.presets.structured_strategy`.
+        covariance structure :func:`~lmmkit.optimize.presets.structured_strategy`, whose further
+        starts are left out where ``start`` is given.
     start : SquareRootParams, optional
         By default covariances of the size of the residual variance.
     max_iterations : int
@@ -108,7 +109,7 @@ def maximize(
     _check_arguments(objective, start, max_iterations, progress)
     given = strategy is not None
     if strategy is None:
-        strategy = preset_for(objective)
+        strategy = preset_for(objective, several=start is None)
     if not isinstance(strategy, Step):
         raise StrategyError(f"expected a strategy such as chain(em(3), ...), got {strategy!r}")
     if objective.held:

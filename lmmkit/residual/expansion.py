@@ -15,7 +15,7 @@ import numpy as np
 
 from lmmkit.likelihood.objective import Objective
 from lmmkit.likelihood.pieces import Criterion
-from lmmkit.linalg import block_diagonal, transposed, triangle, vech
+from lmmkit.linalg import block_diagonal, psd_factor, transposed, triangle, vech
 from lmmkit.parameters.natural import NaturalParams
 from lmmkit.records import FloatArray
 from lmmkit.residual.contract import VarianceFunction
@@ -126,8 +126,11 @@ def _of_sums(
     noise = L @ transposed(L) * scale
     A = np.linalg.inv(L) / deviation[:, None, :]
     if len(each):
-        loads = A @ sums.effects
-        A = np.linalg.inv(np.linalg.cholesky(np.eye(n) + loads @ D @ transposed(loads))) @ A
+        # the root of I + loads D loads' without squares, which may be beyond I's digits
+        loads = transposed(A @ sums.effects @ psd_factor(D))
+        stacked = np.concatenate([np.broadcast_to(np.eye(n), A.shape), loads], axis=1)
+        root = np.asarray(np.linalg.qr(stacked, mode="r"), dtype=np.float64)
+        A = np.linalg.inv(transposed(root)) @ A
     half = 0.5 * sums.count[:, None, None] * np.eye(n)
     M = A @ sums.contracted(F) @ transposed(A) + half
     G = transposed(A) @ M @ A

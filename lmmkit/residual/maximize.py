@@ -18,6 +18,7 @@ from lmmkit.residual.profile import (
     Place,
     differentiate,
     locate,
+    rounding,
 )
 
 _LONGEST = 2.0
@@ -35,10 +36,15 @@ _WITHIN_REACH = 10.0
 _CLIMBS = 3
 _SHORT_CLIMB = 8
 _WHOLE_CLIMBS = 2
+_WORTH = 1e-3
+_BLIND = 3
+_OPTIMISM = 4.0
 _SAME = 1e-6
 _GAIN = 1e-8
 _SHORT = 1e-2
 _ROUNDING = 1e-13
+_DIGITS_LOST = 1e-6
+_MORE = 100.0
 
 
 @record
@@ -67,15 +73,30 @@ class _Ground:
 
 
 @record
+class _Climb:
+    """Where a climb is, its reports, and what the last step gained."""
+
+    here: _Ground
+    reports: tuple[Report, ...] = ()
+    gained: float = np.inf
+
+
+@record
 class _Profile:
     """The profile to climb."""
 
     at: ObjectiveAt
     inner: Inner
     exact: Exact | None
+    most_rounding: float = np.inf
 
-    def locate(self, theta: FloatArray, warm: Optimum | None) -> Place | None:
-        return locate(self.at, self.inner, theta, warm)
+    def start(self, theta: FloatArray) -> Place | None:
+        return locate(self.at, self.inner, theta, None)
+
+    def step(self, theta: FloatArray, here: Place) -> Place | None:
+        """The place at theta, from one nearby; None also where its likelihood is rounding."""
+        found = locate(self.at, self.inner, theta, here.optimum)
+        return None if found is None or rounding(found) > self.most_rounding else found
 
     def ground(self, place: Place) -> _Ground | None:
         """None at the edge of the places, where derivatives are not finite."""
@@ -100,8 +121,10 @@ def maximize_residual(
     ``exact`` is that of :func:`~lmmkit.residual.profile.differentiate`.
     """
     profile = _Profile(at, inner, exact)
-    tried = [place for theta in starts if (place := profile.locate(theta, None)) is not None]
+    tried = [place for theta in starts if (place := profile.start(theta)) is not None]
     tried.sort(key=lambda place: -place.optimum.loglik)
+    usual = min(map(rounding, tried), default=0.0)
+    profile = evolve(profile, most_rounding=max(_DIGITS_LOST, _MORE * usual))
     hopeful = [
         ground
         for place in tried[:_CLIMBS]
@@ -114,16 +137,57 @@ def maximize_residual(
             "rounding, where its parameters start; check its coordinates: rows that are very near "
             "one another have a correlation of nearly 1, average them or use a nugget"
         )
-    best = _highest([_climb(profile, ground, max_iterations) for ground in hopeful])
-    if further is None or not _doubtful(best):
+    best = _highest([_ended(_climb(profile, _Climb(ground), max_iterations)) for ground in hopeful])
+    if further is not None and _doubtful(best):
+        best = _highest([best, *_elsewhere(profile, further, best, max_iterations)])
+    return _from_any_covariance(profile, best, max_iterations)
+
+
+def _elsewhere(
+    profile: _Profile, further: FloatArray, best: ResidualOptimum, max_iterations: int
+) -> list[ResidualOptimum]:
+    """The ends of the most promising climbs; one that promises nothing is given up at once."""
+    least = best.optimum.loglik + _WORTH
+    places = [place for theta in further if (place := profile.start(theta)) is not None]
+    grounds = [ground for place in places if (ground := profile.ground(place)) is not None]
+    short = [_climb(profile, _Climb(ground), _SHORT_CLIMB, least) for ground in grounds]
+    ahead = sorted(short, key=lambda one: -one.here.loglik)
+    hopeful = [
+        one
+        for one in ahead
+        if one.here.loglik >= best.optimum.loglik - _WITHIN_REACH and _promises(one, least)
+    ]
+    whole = [_climb(profile, one, max_iterations, least) for one in hopeful[:_WHOLE_CLIMBS]]
+    return [_ended(one) for one in whole if one.here.loglik >= least]
+
+
+def _promises(climb: _Climb, least: float) -> bool:
+    """Whether a climb is, or could come, as high as ``least``.
+
+    Far from a maximum the gain is a few times that of Newton's model; at first, any.
+    """
+    loglik = climb.here.loglik
+    if loglik < least and _runs(climb):
+        _, distance = _newton_step(climb.here)
+        loglik += np.inf if len(climb.reports) < _BLIND else _OPTIMISM * 0.5 * distance**2
+    return loglik >= least
+
+
+def _runs(climb: _Climb) -> bool:
+    return not climb.reports or climb.reports[-1].status is Status.RUNNING
+
+
+def _from_any_covariance(
+    profile: _Profile, best: ResidualOptimum, max_iterations: int
+) -> ResidualOptimum:
+    """Where structured covariances ended at a bound, they may be higher from their own starts."""
+    if not best.objective.structures or not best.optimum.certificate.singular:
         return best
-    short = [_from(profile, theta, _SHORT_CLIMB) for theta in further]
-    ahead = sorted((one for one in short if one is not None), key=lambda one: -one.optimum.loglik)
-    for one in ahead[:_WHOLE_CLIMBS]:
-        if one.optimum.loglik >= best.optimum.loglik - _WITHIN_REACH and _unlike(one, best):
-            whole = _from(profile, one.theta, max_iterations)
-            best = best if whole is None else _highest([best, whole])
-    return best
+    place = profile.start(best.theta)
+    if place is None or place.optimum.loglik <= best.optimum.loglik + _SAME:
+        return best
+    ground = profile.ground(place)
+    return best if ground is None else _ended(_climb(profile, _Climb(ground), max_iterations))
 
 
 def _highest(found: list[ResidualOptimum]) -> ResidualOptimum:
@@ -135,46 +199,43 @@ def _doubtful(found: ResidualOptimum) -> bool:
     return bool(found.boundary or certificate.singular or not certificate.converged)
 
 
-def _unlike(one: ResidualOptimum, best: ResidualOptimum) -> bool:
-    """Whether a climb did not end at the same maximum, or below it."""
-    gain = one.optimum.loglik - best.optimum.loglik
-    return not one.optimum.certificate.converged or gain > _SAME * (1.0 + abs(gain))
+def _climb(profile: _Profile, climb: _Climb, most: int, least: float = -np.inf) -> _Climb:
+    """Newton's method, until there are ``most`` reports, while there is hope of ``least``."""
+    while len(climb.reports) < most and _runs(climb) and _promises(climb, least):
+        climb = _advanced(profile, climb)
+    return climb
 
 
-def _from(profile: _Profile, theta: FloatArray, most: int) -> ResidualOptimum | None:
-    place = profile.locate(theta, None)
-    ground = None if place is None else profile.ground(place)
-    return None if ground is None else _climb(profile, ground, most)
-
-
-def _climb(profile: _Profile, here: _Ground, max_iterations: int) -> ResidualOptimum:
-    """Newton's method from one start."""
-    reports: list[Report] = []
-    gained = np.inf
-    for _ in range(max_iterations):
-        ascent, distance = _newton_step(here)
-        report = Report(Status.RUNNING, "residual newton", here.loglik, distance)
-        level = float(np.abs(here.local.gradient).max(initial=0.0)) < _LEVEL
-        if distance < _DISTANCE or (level and gained < _GAIN * (1.0 + abs(report.loglik))):
-            found = _leave_saddle(profile, here)
-            if found is None:
-                here = _polished(profile, here, ascent)
-                reports.append(evolve(report, loglik=here.loglik, status=Status.CONVERGED))
-                break
-        else:
-            found = _search(profile, here, ascent)
+def _advanced(profile: _Profile, climb: _Climb) -> _Climb:
+    """One iteration more."""
+    here = climb.here
+    ascent, distance = _newton_step(here)
+    report = Report(Status.RUNNING, "residual newton", here.loglik, distance)
+    level = float(np.abs(here.local.gradient).max(initial=0.0)) < _LEVEL
+    if distance < _DISTANCE or (level and climb.gained < _GAIN * (1.0 + abs(report.loglik))):
+        found = _leave_saddle(profile, here)
         if found is None:
-            close = distance < _CLOSE or level
-            reports.append(evolve(report, status=Status.CONVERGED if close else Status.STALLED))
-            break
-        gained = found[0].loglik - report.loglik
-        here, length = found
-        reports.append(evolve(report, loglik=here.loglik, step_length=length))
+            here = _polished(profile, here, ascent)
+            last = evolve(report, loglik=here.loglik, status=Status.CONVERGED)
+            return _Climb(here, (*climb.reports, last))
     else:
-        reports.append(evolve(reports[-1], status=Status.OUT_OF_ITERATIONS))
-    place, local = here.place, here.local
-    certificate = _certificate(here, reports[-1])
-    optimum = evolve(place.optimum, certificate=certificate, reports=tuple(reports))
+        found = _search(profile, here, ascent)
+    if found is None:
+        close = distance < _CLOSE or level
+        last = evolve(report, status=Status.CONVERGED if close else Status.STALLED)
+        return _Climb(here, (*climb.reports, last))
+    moved, length = found
+    report = evolve(report, loglik=moved.loglik, step_length=length)
+    return _Climb(moved, (*climb.reports, report), moved.loglik - here.loglik)
+
+
+def _ended(climb: _Climb) -> ResidualOptimum:
+    """What a climb has come to; one that was not at its end ran out of iterations."""
+    reports, place, local = climb.reports, climb.here.place, climb.here.local
+    if reports[-1].status is Status.RUNNING:
+        reports = (*reports, evolve(reports[-1], status=Status.OUT_OF_ITERATIONS))
+    certificate = _certificate(climb.here, reports[-1])
+    optimum = evolve(place.optimum, certificate=certificate, reports=reports)
     ends = boundary(place.theta, local, stalled=reports[-1].status is Status.STALLED)
     return ResidualOptimum(place.objective, optimum, ends, place.theta)
 
@@ -219,7 +280,7 @@ def _search(profile: _Profile, here: _Ground, ascent: FloatArray) -> tuple[_Grou
     place, length, slope = here.place, 1.0, float(here.local.gradient @ ascent)
     for _ in range(_HALVINGS):
         theta = np.clip(place.theta + length * ascent, -_FARTHEST, _FARTHEST)
-        found = profile.locate(theta, place.optimum)
+        found = profile.step(theta, place)
         gain = -np.inf if found is None else found.optimum.loglik - here.loglik
         if found is not None and gain >= _ARMIJO * length * slope:
             ground = profile.ground(found)
@@ -232,7 +293,7 @@ def _search(profile: _Profile, here: _Ground, ascent: FloatArray) -> tuple[_Grou
 def _polished(profile: _Profile, here: _Ground, ascent: FloatArray) -> _Ground:
     """The whole of a last, short step, if rounding does not tell against it."""
     theta = np.clip(here.place.theta + ascent, -_FARTHEST, _FARTHEST)
-    found = profile.locate(theta, here.place.optimum)
+    found = profile.step(theta, here.place)
     worst = here.loglik - _ROUNDING * (1.0 + abs(here.loglik))
     short = float(np.abs(ascent).max(initial=0.0)) < _SHORT
     taken = short and found is not None and found.optimum.loglik >= worst
@@ -246,7 +307,7 @@ def _leave_saddle(profile: _Profile, here: _Ground) -> tuple[_Ground, float] | N
         return None
     trials = [(sign * length, length) for length in (1.0, 0.3, 0.1) for sign in (1.0, -1.0)]
     for step, length in trials:
-        found = profile.locate(here.place.theta + step * vectors[:, 0], here.place.optimum)
+        found = profile.step(here.place.theta + step * vectors[:, 0], here.place)
         if found is not None and found.optimum.loglik > here.loglik + _GAIN:
             ground = profile.ground(found)
             if ground is not None:

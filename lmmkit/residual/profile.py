@@ -70,14 +70,25 @@ def locate(at: ObjectiveAt, inner: Inner, theta: FloatArray, warm: Optimum | Non
     objective = at(theta)
     if objective is None:
         return None
-    singular = warm is not None and warm.certificate.singular
-    start = None if warm is None or singular else evolve(warm.params, beta=None)
+    start = None
+    # a structure's maximization leaves the boundary by itself
+    if warm is not None and (objective.structures or not warm.certificate.singular):
+        start = evolve(warm.params, beta=None)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         try:
             optimum = inner(objective, start)
         except (np.linalg.LinAlgError, ParameterError):
             return None  # so far out that nothing else can be estimated
     return Place(objective, optimum, theta) if np.isfinite(optimum.loglik) else None
+
+
+def rounding(place: Place) -> float:
+    """The error of the log-likelihood an observation, of its order: sums of squares that cancel.
+
+    They do where R is nearly singular and random effects take up what its inverse makes large.
+    """
+    moments, sigma2 = place.objective.moments, float(place.optimum.natural.sigma2)
+    return float(np.finfo(np.float64).eps * moments.yy) / (sigma2 * moments.n_obs)
 
 
 def differentiate(at: ObjectiveAt, place: Place, exact: Exact | None = None) -> Curvature:

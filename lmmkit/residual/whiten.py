@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from lmmkit.errors import DataError, UnsupportedModelError
+from lmmkit.linalg import solve_lower
+from lmmkit.moments.collapse import runs_of
 from lmmkit.records import FloatArray, IntArray, record
 from lmmkit.residual.checks import log_determinant
 from lmmkit.residual.contract import ClosedForm, Correlation
@@ -12,6 +14,7 @@ from lmmkit.residual.layout import CorrelatedBlock, Patterns, find_patterns
 
 _LARGEST_DENSE = 5_000
 _AT_A_TIME = 2**22
+_FEW_ROWS = 32
 
 
 @record
@@ -80,6 +83,9 @@ class Whitener:
     ) -> tuple[FloatArray, float]:
         from scipy.linalg.lapack import dtrtrs
 
+        patterns = self._patterns(block)
+        if len(stacked[0, 0]) <= _FEW_ROWS and 2 * len(patterns.first) > len(patterns.pattern):
+            return self._side_by_side(theta, block, stacked)
         white, log_det = np.empty_like(stacked), 0.0
         try:
             for group, factor in self._factors(theta, block):
@@ -91,12 +97,33 @@ class Whitener:
             return white, np.nan
         return white, log_det
 
+    def _side_by_side(
+        self, theta: FloatArray, block: CorrelatedBlock, stacked: FloatArray
+    ) -> tuple[FloatArray, float]:
+        """Small groups of which few are alike: each its own factor, row by row of all at once."""
+        white, log_det = np.empty_like(stacked), 0.0
+        g, n, _ = block.coordinates.shape
+        for some in runs_of(g, _AT_A_TIME // n**2):
+            R = self.correlation.correlation(theta, block.coordinates[some])
+            try:
+                factor = np.linalg.cholesky(R)
+            except np.linalg.LinAlgError:
+                return white, np.nan
+            rows = np.ascontiguousarray(stacked[:, some].transpose(2, 0, 1))
+            solved = solve_lower(np.ascontiguousarray(factor.transpose(1, 2, 0)), rows)
+            white[:, some] = solved.transpose(1, 2, 0)
+            log_det += log_determinant(np.diagonal(factor, axis1=1, axis2=2) ** 2)
+        return white, log_det
+
+    def _patterns(self, block: CorrelatedBlock) -> Patterns:
+        known = self.patterns.get(block.start)
+        return find_patterns(block.coordinates) if known is None else known
+
     def _factors(
         self, theta: FloatArray, block: CorrelatedBlock
     ) -> Iterator[tuple[IntArray, FloatArray]]:
         """The groups of each pattern with their L; raises LinAlgError where there is none."""
-        known = self.patterns.get(block.start)
-        patterns = find_patterns(block.coordinates) if known is None else known
+        patterns = self._patterns(block)
         count = np.bincount(patterns.pattern)
         members = np.split(np.argsort(patterns.pattern, kind="stable"), np.cumsum(count)[:-1])
         step = max(1, _AT_A_TIME // block.coordinates.shape[1] ** 2)

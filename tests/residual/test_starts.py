@@ -18,7 +18,7 @@ from lmmkit.residual import (
     unstructured,
 )
 from lmmkit.residual.starts import further_starts
-from tests.residual.dense import frame
+from tests.residual.dense import dense_value, frame, random_part, residual_covariance
 
 
 def _best(data: pl.DataFrame, powers: np.ndarray) -> float:
@@ -85,6 +85,28 @@ def test_a_correlation_that_competes_with_a_random_slope_is_searched_further() -
     beside = evolve(found.residual, theta=start[0]).objective(start[0])
     assert beside is not None
     assert found.loglik > maximize(beside).loglik + 5.0
+
+
+def test_the_search_does_not_go_where_the_likelihood_is_rounding() -> None:
+    """Beside random slopes an R that is nearly singular cancels the digits of all sums."""
+    data = _noise(1)
+    structure = Residual(unstructured("visit", group="id"), per_stratum("visit"))
+    found = fit("y ~ x + (time | id)", data, residual=structure)
+    assert found.residual is not None
+    model = found.residual.model
+    own, scale = model.split(found.residual.theta)[0], np.exp(-model.log_root(found.residual.theta))
+    assert model.residual.correlation is not None
+    visits = np.unique(data["visit"].to_numpy()).astype(np.float64)
+    R = model.residual.correlation.correlation(own, visits[:, None])
+    place = {visit: i for i, visit in enumerate(visits)}
+    V = residual_covariance(data, lambda a, b: float(R[place[a["visit"]], place[b["visit"]]]))
+    deviation = np.empty(data.height)
+    deviation[model.order] = scale
+    V = float(found.natural.sigma2) * V * np.outer(deviation, deviation)
+    V += random_part(data, np.asarray(found.natural.psi[0]))
+    X = np.column_stack([np.ones(data.height), data["x"].to_numpy()])
+    dense = dense_value(data["y"].to_numpy(), X, V, restricted=True)
+    assert found.loglik == pytest.approx(dense, abs=1e-3)
 
 
 def _noise(seed: int) -> pl.DataFrame:
