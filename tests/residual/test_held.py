@@ -73,6 +73,15 @@ def test_the_rest_is_estimated(residual: Residual, name: str, value: float) -> N
     assert variance_components(held).filter(term=name)["std_error"].to_list() == [None]
 
 
+def test_beside_a_term_without_variance() -> None:
+    residual, fixed = Residual(ar1("visit", group="id")), {("Residual", "phi"): 0.5}
+    held = fit("y ~ x + (1 | id)", NOISE, residual=residual, fixed=fixed)
+    without = fit("y ~ x", NOISE, residual=residual, fixed=fixed)
+    assert held.certificate.converged
+    assert held.natural.psi[0].item() == pytest.approx(0.0, abs=1e-8)
+    assert held.loglik == pytest.approx(without.loglik, rel=1e-10)
+
+
 def test_held_at_the_estimate_nothing_changes() -> None:
     residual = Residual(ar1("visit"), power("v"))
     free = _fit(residual)
