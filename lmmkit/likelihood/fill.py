@@ -7,15 +7,15 @@ and Liu 1989, SIAM Review 31; Ashcraft and Grimes 1989, ACM TOMS 15).
 """
 
 import heapq
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-FEWEST, _DENSEST = 200, 0.6
-_REST = 0.85
+_DENSEST, _REST, _NEARLY = 0.7, 0.85, 0.9
 _WORD = 64
-_PER_FLOP, _PER_ENTRY, _PER_SUPERNODE = 2.5e-11, 2e-9, 4e-5
+_PER_FLOP, _PER_ENTRY, _PER_SUPERNODE = 2.5e-11, 2e-9, 2e-5
 
 
 class Supernode(NamedTuple):
@@ -36,15 +36,26 @@ class _Node(NamedTuple):
 def supernodes(met: NDArray[np.bool_]) -> tuple[Supernode, ...]:
     """The supernodes of a symmetric matrix, in the order of their elimination.
 
+    One of all effects where most of the factor would not be zero.
+
     Parameters
     ----------
     met : ndarray of bool (n, n)
         Where the matrix to be factored is not zero.
     """
     n = len(met)
-    if n < FEWEST or np.count_nonzero(met) > _DENSEST * n**2:
-        return (Supernode(np.arange(n), np.arange(0)),)
-    return _merged(_minimum_degree(met), n)
+    whole, most = (Supernode(np.arange(n), np.arange(0)),), _DENSEST * n**2
+    if np.count_nonzero(met) > most:
+        return whole
+    found = _minimum_degree(met)
+    if _stored(found) > most:
+        return whole
+    merged = _merged(found, n)
+    return whole if _stored(merged) > most else merged
+
+
+def _stored(nodes: Iterable[Supernode]) -> int:
+    return sum(len(pivots) * (len(pivots) + len(rows)) for pivots, rows in nodes)
 
 
 def _minimum_degree(met: NDArray[np.bool_]) -> list[Supernode]:
@@ -79,37 +90,43 @@ def _minimum_degree(met: NDArray[np.bool_]) -> list[Supernode]:
 
 
 def _merged(found: list[Supernode], n: int) -> tuple[Supernode, ...]:
-    """Of a supernode and its parent, the first among its rows, merge the pair that gains most."""
+    """Of a supernode and its parent, the first among its rows, merge the pair that gains most.
+
+    What a pair gains is looked up anew when its turn comes: it loses where the parent has grown.
+    """
     nodes = [_Node(s.pivots.tolist(), _bits(s.pivots, n), _bits(s.rows, n)) for s in found]
     home = np.zeros(n, dtype=np.intp)
     for k, node in enumerate(nodes):
         home[node.pivots] = k
     parent = [int(home[s.rows].min()) if s.rows.size else -1 for s in found]
     children: list[set[int]] = [set() for _ in nodes]
-    queue: list[tuple[float, int, int, int, int]] = []
+    queue: list[tuple[float, int, int]] = []
+
+    def lost(k: int) -> float:
+        child, into = nodes[k], nodes[parent[k]]
+        return _seconds(_joined(child, into)) - _seconds(child) - _seconds(into)
 
     def consider(k: int) -> None:
-        if parent[k] < 0:
-            return
-        child, into = nodes[k], nodes[parent[k]]
-        saved = _seconds(child) + _seconds(into) - _seconds(_joined(child, into))
-        if saved > 0.0:
-            heapq.heappush(queue, (-saved, k, parent[k], len(child.pivots), len(into.pivots)))
+        if parent[k] >= 0 and (seconds := lost(k)) < 0.0:
+            heapq.heappush(queue, (seconds, k, parent[k]))
 
     for k, above in enumerate(parent):
         if above >= 0:
             children[above].add(k)
         consider(k)
     while queue:
-        _, k, above, *sizes = heapq.heappop(queue)
-        if parent[k] != above or sizes != [len(nodes[k].pivots), len(nodes[above].pivots)]:
+        before, k, above = heapq.heappop(queue)
+        if parent[k] != above:
+            continue
+        if lost(k) > _NEARLY * before:
+            consider(k)
             continue
         nodes[above] = _joined(nodes[k], nodes[above])
         nodes[k], parent[k] = _Node([], 0, 0), -1
-        children[above] = (children[above] | children[k]) - {k}
-        for child in children[above]:
+        for child in children[k]:
             parent[child] = above
             consider(child)
+        children[above] = (children[above] | children[k]) - {k}
         consider(above)
     return tuple(
         Supernode(np.array(node.pivots), _members(node.rows, n)) for node in nodes if node.pivots

@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lmmkit.likelihood.fill import FEWEST
 from lmmkit.likelihood.nodes import Node
 from lmmkit.likelihood.pairs import Pairs, met_in
 from lmmkit.likelihood.sparse import Sparse
 from lmmkit.likelihood.supernodal import Layout, dense_layout, layout
 
+FEWEST = 500
 _MOST_PAIRS = 8_000_000
 
 

@@ -21,8 +21,7 @@ from tests.likelihood.test_broadcast import assert_same, evaluate, ml_and_reml
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Matrices of few effects are stored by supernodes too, none of which is worth merging."""
-    for module in (fill, meeting):
-        monkeypatch.setattr(module, "FEWEST", 2)
+    monkeypatch.setattr(meeting, "FEWEST", 2)
     monkeypatch.setattr(fill, "_DENSEST", 1.0)
     monkeypatch.setattr(fill, "_REST", 1.0)
     monkeypatch.setattr(fill, "_PER_SUPERNODE", 0.0)
@@ -86,6 +85,27 @@ def test_communities_are_stored_sparsely() -> None:
 def test_dense() -> None:
     _check(_matrix(7, 1.0, 0), dense_layout(7))
     assert len(layout(np.ones((300, 300), dtype=bool)).blocks) == 1
+
+
+def test_a_factor_that_fills_in_is_stored_densely() -> None:
+    met = _matrix(900, 0.03, 0) != 0.0
+    assert np.count_nonzero(met) < 0.05 * met.size
+    assert len(layout(met).blocks) == 1
+
+
+def test_merging_many_children_takes_few_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    n, joined, trials = 400, fill._joined, 0
+
+    def counted(child: fill._Node, parent: fill._Node) -> fill._Node:
+        nonlocal trials
+        trials += 1
+        return joined(child, parent)
+
+    monkeypatch.setattr(fill, "_joined", counted)
+    star = np.eye(n, dtype=bool)
+    star[0] = star[:, 0] = True
+    supernodes(star)
+    assert n < trials < 6 * n
 
 
 @pytest.mark.usefixtures("small_blocks")
