@@ -12,6 +12,7 @@ from lmmkit.structures.contract import (
     CovarianceStructure,
     Kind,
     Quantity,
+    canonical,
     checked_covariance,
     checked_start,
     derivatives,
@@ -90,6 +91,10 @@ class StructuredTerm:
     def natural(self, theta: FloatArray, sigma: float) -> FloatArray:
         """The natural parameters, in the units of the data."""
         return natural(self.structure, theta, self.q) * self._scale(sigma)
+
+    def canonical(self, theta: FloatArray) -> FloatArray:
+        """The theta of the same covariance that is reported."""
+        return canonical(self.structure, theta, self.q)
 
     def natural_jacobian(self, theta: FloatArray, sigma: float) -> FloatArray:
         """Their derivative (n, n + 1) by theta and by log sigma."""

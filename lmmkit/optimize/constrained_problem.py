@@ -185,10 +185,27 @@ def standard_at(problem: Problem, x: FloatArray) -> NaturalParams:
 
 
 def theta_at(problem: Problem, x: FloatArray) -> tuple[FloatArray | None, ...]:
-    """The structures' parameters at x; () where no term has a structure."""
+    """The structures' parameters at x; () where no term has a structure.
+
+    Canonical where none of them is in a constraint, which may need their signs.
+    """
     if not problem.objective.structures:
         return ()
-    return tuple(None if part.term is None else x[part.x] for part in problem.parts)
+    used = {i for c in problem.constraints for i in _places(c)}
+    return tuple(
+        None
+        if part.term is None
+        else x[part.x]
+        if used.intersection(range(part.reported.start, part.reported.stop))
+        else part.term.canonical(x[part.x])
+        for part in problem.parts
+    )
+
+
+def _places(constraint: Equation) -> tuple[int, ...]:
+    if isinstance(constraint, HoldCorrelation):
+        return constraint.places
+    return tuple(index for index, _ in constraint.coefficients)
 
 
 def reported_at(problem: Problem, x: FloatArray) -> FloatArray:

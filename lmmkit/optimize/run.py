@@ -125,7 +125,7 @@ def maximize(
     if not given and certificate.status is Status.SADDLE and len(reports) < max_iterations:
         end, certificate = climb(escape_saddles(strategy), unpack(standard, end.value.x))
     natural = objective.natural_at(end.value.factors, end.value.place)
-    theta = theta_of(standard, end.value.x)
+    theta = _canonical(objective, theta_of(standard, end.value.x))
     return Optimum(
         natural=_structured(objective, natural, theta),
         loglik=end.value.loglik,
@@ -163,6 +163,16 @@ def _climb(
     status = Status.OUT_OF_ITERATIONS if ended is Status.RUNNING else ended
     end = _at_boundary(objective, at)
     return end, certify(objective, end, status)
+
+
+def _canonical(
+    objective: Objective, theta: tuple[FloatArray | None, ...]
+) -> tuple[FloatArray | None, ...]:
+    """Of the theta that have these covariances, those that are reported."""
+    return tuple(
+        own if own is None or term is None else term.canonical(own)
+        for term, own in zip(objective.structures, theta, strict=True)
+    )
 
 
 def _structured(

@@ -13,6 +13,7 @@ from lmmkit.structures.contract import (
     Derivatives,
     Kind,
     bound,
+    canonical,
     derivatives,
     natural,
     quantities,
@@ -108,6 +109,10 @@ class Blocks:
     def natural(self, theta: FloatArray, q: int) -> FloatArray:
         """Each block's."""
         return np.concatenate([natural(s, t, size) for s, t, size in self._split(theta)])
+
+    def canonical(self, theta: FloatArray, q: int) -> FloatArray:
+        """Each block's."""
+        return np.concatenate([canonical(s, t, size) for s, t, size in self._split(theta)])
 
     def _split(self, theta: FloatArray) -> list[tuple[CovarianceStructure, FloatArray, int]]:
         counts = [s.n_params(size) for s, size in zip(self.structures, self.sizes, strict=True)]
@@ -228,6 +233,12 @@ class Kronecker:
         kinds = [x.kind for x in quantities(b, _any(columns))]
         scaled = np.where([kind is Kind.SD for kind in kinds], values / values[0], values)
         return np.concatenate([natural(a, first, rows), scaled[1:]])
+
+    def canonical(self, theta: FloatArray, q: int) -> FloatArray:
+        """A's, and B's: its first parameter is held at its start, and stays."""
+        (a, b), (rows, columns) = self.structures, self.sizes
+        first, second = self._split(theta)
+        return np.concatenate([canonical(a, first, rows), canonical(b, second, columns)[1:]])
 
     def _split(self, theta: FloatArray) -> tuple[FloatArray, FloatArray]:
         (a, b), (rows, columns) = self.structures, self.sizes

@@ -49,6 +49,9 @@ class CovarianceStructure(Protocol):
     ``names(effects)``, ``kinds(q)``, ``natural(theta, q)``
         What a user reads: n names, n :class:`Kind` and n values, smooth in theta. By default theta
         itself. A standard deviation may come with either sign; its absolute value is reported.
+    ``canonical(theta, q)``
+        Of several theta that have one covariance, differing by signs, the one that is reported; a
+        fit takes it once, at its end.
     ``m_step(moment, theta, q)``
         The theta that maximizes ``-log|Psi| - tr(Psi^-1 moment)``, for :func:`~lmmkit.em`.
     ``parts``
@@ -126,6 +129,12 @@ def quantities(structure: CovarianceStructure, effects: tuple[str, ...]) -> tupl
 def natural(structure: CovarianceStructure, theta: FloatArray, q: int) -> FloatArray:
     """The natural parameters (n,) relative to sigma."""
     own: Callable[[FloatArray, int], FloatArray] | None = getattr(structure, "natural", None)
+    return np.asarray(theta if own is None else own(theta, q), dtype=np.float64)
+
+
+def canonical(structure: CovarianceStructure, theta: FloatArray, q: int) -> FloatArray:
+    """The theta (n,) of the same covariance that is reported."""
+    own: Callable[[FloatArray, int], FloatArray] | None = getattr(structure, "canonical", None)
     return np.asarray(theta if own is None else own(theta, q), dtype=np.float64)
 
 

@@ -92,8 +92,8 @@ class ReducedRank:
         """Loadings."""
         return (Kind.LOADING,) * self.n_params(q)
 
-    def natural(self, theta: FloatArray, q: int) -> FloatArray:
-        """Theta, each factor's sign such that its first loading is positive."""
+    def canonical(self, theta: FloatArray, q: int) -> FloatArray:
+        """Each factor's sign such that its first loading is positive."""
         return _signed(theta, q, self.rank)
 
 
@@ -150,9 +150,9 @@ class FactorAnalytic:
         """Loadings, then standard deviations."""
         return (*(Kind.LOADING,) * (self.n_params(q) - q), *(Kind.SD,) * q)
 
-    def natural(self, theta: FloatArray, q: int) -> FloatArray:
-        """Theta, each factor's sign such that its first loading is positive."""
-        return np.concatenate([_signed(theta[:-q], q, self.rank), theta[-q:]])
+    def canonical(self, theta: FloatArray, q: int) -> FloatArray:
+        """Each factor's sign such that its first loading is positive, as are the deviations."""
+        return np.concatenate([_signed(theta[:-q], q, self.rank), np.abs(theta[-q:])])
 
 
 def _check_rank(structure: object, rank: int, effects: tuple[str, ...]) -> None:

@@ -39,7 +39,7 @@ def check_recovery(term: StructuredTerm, seed: int) -> None:
     some = slice(1, 1 + term.n)
     estimates = parameter_values(found)[some]
     errors = np.sqrt(np.diagonal(parameter_covariance(found))[some])
-    wanted = term.natural(theta, _SIGMA)
+    wanted = term.natural(term.canonical(theta), _SIGMA)
     for x, value, true, error in zip(term.quantities, estimates, wanted, errors, strict=True):
         away = abs(value - (abs(true) if x.kind is Kind.SD else true)) / error
         if away > _AWAY:

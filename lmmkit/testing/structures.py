@@ -13,11 +13,11 @@ from lmmkit.structures.contract import (
     CovarianceStructure,
     Kind,
     bound,
-    natural,
     natural_jacobian,
     require_structure,
 )
 from lmmkit.structures.numeric import numeric_derivatives
+from lmmkit.testing.natural_scale import check_bounds, check_canonical, check_smooth
 from lmmkit.testing.recovery import check_orders, check_recovery
 
 _ROUNDING = 1e-9
@@ -70,8 +70,10 @@ def check_structure(
     _check_names(term)
     for theta in map(adopt, places):
         _check_covariance(term, theta, "near the start")
-        _check_bounds(term, theta)
+        check_bounds(term, theta)
         _check_derivatives(term, theta)
+        check_canonical(term, theta)
+        check_smooth(term, theta)
     _check_far(term, start)
     for theta in map(adopt, places[1:]):
         _check_number(term, theta)
@@ -159,21 +161,6 @@ def _check_far(term: StructuredTerm, start: FloatArray) -> None:
             _check_covariance(term, adopt(theta), "far out, where boundaries are")
 
 
-def _check_bounds(term: StructuredTerm, theta: FloatArray) -> None:
-    values = natural(term.structure, theta, term.q)
-    if values.shape != (term.n,):
-        raise _fail(term, f"natural has to give {term.n} numbers, but gives {values!r}")
-    for x, value in zip(term.quantities, values.tolist(), strict=True):
-        low, high = x.kind.bounds
-        inside = np.isfinite(value) if x.kind is Kind.SD else low <= value <= high
-        if not inside:
-            raise _fail(
-                term,
-                f"{x.name} is {value:.6g} at theta = {np.round(theta, 4)}, but a parameter of the "
-                f"kind {x.kind.name} lies between {low:g} and {high:g}",
-            )
-
-
 def _check_derivatives(term: StructuredTerm, theta: FloatArray) -> None:
     own = getattr(term.structure, "derivatives", None)
     if own is None or not term.exact:
@@ -228,7 +215,7 @@ def _check_number(term: StructuredTerm, theta: FloatArray) -> None:
 
 def _reported(term: StructuredTerm, theta: FloatArray) -> FloatArray:
     kinds = np.array([x.kind is Kind.SD for x in term.quantities])
-    values = term.natural(theta, 1.0)
+    values = term.natural(term.canonical(theta), 1.0)
     return np.where(kinds, np.abs(values), values)
 
 

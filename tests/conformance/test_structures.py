@@ -204,6 +204,21 @@ class OneNatural(Sound):
         return np.exp(theta[:1])
 
 
+class Signed(Sound):
+    def natural(self, theta: FloatArray, q: int) -> FloatArray:
+        return np.where(theta[1] < 0.0, -theta, theta)
+
+
+class CanonicalOfAnother(Sound):
+    def canonical(self, theta: FloatArray, q: int) -> FloatArray:
+        return np.abs(theta)
+
+
+class CanonicalTurns(Sound):
+    def canonical(self, theta: FloatArray, q: int) -> FloatArray:
+        return -theta
+
+
 @frozen
 class NoCorrelation:
     """Its diagonal is not one."""
@@ -260,6 +275,9 @@ BROKEN: list[tuple[Any, str]] = [
     (NoArray(), "covariance has to return a numpy array, not list"),
     (OutOfBounds(), "theta_2 is 1.3.* the kind COR lies between -1 and 1"),
     (OneNatural(), "natural has to give 2 numbers"),
+    (Signed(), "natural is not smooth near .* by its element 1"),
+    (CanonicalOfAnother(), "canonical at .* has another covariance"),
+    (CanonicalTurns(), "canonical at .* these again of themselves"),
     (Homogeneous(NoCorrelation()), "NoCorrelation.correlation: expected ones on the diagonal"),
     (Heterogeneous(NoCorrelation()), "NoCorrelation.correlation: expected ones on the diagonal"),
     (OneName(), "expected 2 different names"),
