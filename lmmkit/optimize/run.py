@@ -1,17 +1,16 @@
 """The one loop: from an objective and a strategy to an optimum."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import polars as pl
 
-from lmmkit.errors import ArgumentError, StrategyError
+from lmmkit.errors import StrategyError
 from lmmkit.likelihood.objective import Objective
 from lmmkit.linalg import psd_factor
 from lmmkit.optimize.certificate import Certificate, certify, singular_terms
-from lmmkit.optimize.checks import is_count
 from lmmkit.optimize.constrained import maximize_subject_to
+from lmmkit.optimize.contract_checks import check_arguments, checked_update
 from lmmkit.optimize.escape import escape_saddles
 from lmmkit.optimize.evaluate import Score, differentiate, evaluate, pack, reached, theta_of, unpack
 from lmmkit.optimize.presets import preset_for
@@ -25,7 +24,6 @@ from lmmkit.records import FloatArray, evolve, record
 _NEARLY_ZERO = 1e-4
 _NEARLY_SINGULAR = 1e-7
 _NO_LOSS = 1e-10
-_LARGEST_START = 1e100
 
 
 @record
@@ -106,7 +104,7 @@ def maximize(
     ArgumentError
         For another argument that is not what it should be.
     """
-    _check_arguments(objective, start, max_iterations, progress)
+    check_arguments(objective, start, max_iterations, progress)
     given = strategy is not None
     if strategy is None:
         strategy = preset_for(objective, several=start is None)
@@ -149,7 +147,7 @@ def _climb(
         state = strategy.init(objective, params)
         for iteration in range(len(reports) + 1, max_iterations + 1):
             result = strategy.update(objective, params, state)
-            params, state, report = _checked(result, objective, strategy, iteration)
+            params, state, report = checked_update(result, objective, strategy, iteration)
             reports.append(report)
             if progress is not None:
                 progress(iteration, report)
@@ -186,60 +184,6 @@ def _structured(
         for psi, term, part in zip(natural.psi, objective.structures, theta, strict=True)
     ]
     return evolve(natural, psi=tuple(exact))
-
-
-def _check_arguments(objective: Any, start: Any, max_iterations: Any, progress: Any) -> None:
-    if not isinstance(objective, Objective):
-        raise ArgumentError(
-            "maximize: expected an Objective, such as reml(moments) returns, got "
-            f"{type(objective).__name__}; fit_design takes a design"
-        )
-    if objective.moments.yy.ndim:
-        raise ArgumentError(
-            "maximize: expected one response, got an objective of an array of responses of shape "
-            f"{objective.moments.yy.shape}; its loglik and derivatives work, maximize one at a time"
-        )
-    if start is not None and not isinstance(start, SquareRootParams):
-        raise ArgumentError(
-            f"start: expected SquareRootParams, got {type(start).__name__}; to_square_root "
-            "converts other parameters"
-        )
-    if start is not None and any((np.abs(t) > _LARGEST_START).any() for t in start.factor):
-        raise ArgumentError(
-            f"start: expected relative covariance factors below {_LARGEST_START:g}, got\n{start}"
-        )
-    if not is_count(max_iterations):
-        raise ArgumentError(
-            f"max_iterations: expected a whole number, at least 1, got {max_iterations!r}"
-        )
-    if progress is not None and not callable(progress):
-        raise ArgumentError(
-            f"progress: expected a function of the iteration and its report, got {progress!r}"
-        )
-
-
-def _checked(
-    result: Any, objective: Objective, strategy: Step, iteration: int
-) -> tuple[SquareRootParams, Any, Report]:
-    """What an update returned, if it is what the contract of a step says."""
-    where = f"{strategy.name}, iteration {iteration}: expected update to return"
-    if not isinstance(result, tuple) or len(result) != 3:
-        raise StrategyError(f"{where} (params, state, report), got {result!r:.60}")
-    params, state, report = result
-    if not isinstance(report, Report) or not isinstance(report.status, Status):
-        raise StrategyError(f"{where} a Report with a Status, got {report!r:.60}")
-    shapes = [(q, q) for q in objective.sizes]
-    if (
-        not isinstance(params, SquareRootParams)
-        or [factor.shape for factor in params.factor] != shapes
-        or len(params.theta) != len(objective.structures)
-    ):
-        raise StrategyError(
-            f"{where} SquareRootParams with factors of shapes {shapes}"
-            + (", and theta as evaluate.unpack makes it," if objective.structures else ",")
-            + f" got {params!r:.60}"
-        )
-    return params, state, report
 
 
 def _maximize_held(
