@@ -12,8 +12,10 @@ from lmmkit.errors import ArgumentError, DataError
 from lmmkit.fit import Fit
 from lmmkit.inference.loadings import Loadings, less_neighbours
 from lmmkit.records import FloatArray, IntArray, evolve, float_array, record
-from lmmkit.residual.contract import Coordinates, Particular
+from lmmkit.residual.contract import Coordinates, Exchangeable, Particular
 from lmmkit.residual.model import ResidualModel
+
+_ROUNDING = 1e-9
 
 
 @record
@@ -53,13 +55,14 @@ def neighbours(fit: Fit, frame: Any, rows: DesignRows, fitted: FloatArray) -> Ne
     model, theta = residual.model, residual.theta
     assert model.whitener is not None
     correlation, seen = model.whitener.correlation, model.rows
-    if not correlation.columns:
+    anywhere = isinstance(correlation, Exchangeable)
+    if not correlation.columns and not anywhere:
         raise ArgumentError(
             "predict: kind 'correlated' has to know where the new rows stand among those of their "
             "group; name the coordinates in the fit, such as ar1('time')"
         )
     table = as_frame(frame).select(pl.all().gather(rows.rows))
-    points = _values(table, seen)
+    points = np.zeros((table.height, 1)) if anywhere else _values(table, seen)
     codes = _groups(table, seen)
     if isinstance(correlation, Particular):
         correlation.check(_together(seen, points, codes))
@@ -81,7 +84,14 @@ def neighbours(fit: Fit, frame: Any, rows: DesignRows, fitted: FloatArray) -> Ne
         same = R[n:, :n] == 1.0
         again = same.any(axis=1)
         K[again] = np.eye(n)[same[again].argmax(axis=1)]
-        left[new] = np.maximum(1.0 - (K * R[n:, :n]).sum(axis=1), 0.0)
+        rest = 1.0 - (K * R[n:, :n]).sum(axis=1)
+        if rest.min() < -_ROUNDING:
+            raise DataError(
+                f"predict: in {seen.group!r} {seen.labels[code]!r}, with {n} row(s) in the fit, "
+                "the residual structure has no correlations with one more: the matrix would not "
+                "be positive definite; expected kind='conditional' or 'population'"
+            )
+        left[new] = np.maximum(rest, 0.0)
         K = K * mine[new, None] / theirs[old]
         of_fit = model.order[old]
         known[new] = K @ y[of_fit]

@@ -25,6 +25,10 @@ class CompoundSymmetry:
         return ()
 
     @property
+    def exchangeable(self) -> bool:
+        return True
+
+    @property
     def parameters(self) -> tuple[ResidualParameter, ...]:
         return (ResidualParameter("rho", -1.0 / (self.largest - 1), 1.0),)
 

@@ -108,7 +108,8 @@ class Correlation(Protocol):
     """The correlation matrix R of a group from its rows' coordinates.
 
     The methods of :class:`ClosedForm` and of :class:`Differentiable` may be added; without them R
-    is factored, and its derivatives are differences. So may that of :class:`Particular`.
+    is factored, and its derivatives are differences. So may those of :class:`Particular`
+    and of :class:`Exchangeable`.
     """
 
     @property
@@ -152,6 +153,15 @@ class Particular(Protocol):
 
     def check(self, coordinates: Coordinates) -> None:
         """Raise where it has no correlation for rows of the fit and new ones, sorted by group."""
+
+
+@runtime_checkable
+class Exchangeable(Protocol):
+    """A correlation to which the rows of a group are all alike: new ones need no coordinates."""
+
+    @property
+    def exchangeable(self) -> bool:
+        """True."""
 
 
 @runtime_checkable

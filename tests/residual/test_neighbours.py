@@ -16,6 +16,7 @@ from lmmkit.residual import (
     arma,
     by_stratum,
     car1,
+    compound_symmetry,
     exponential,
     gaussian,
     matern,
@@ -274,3 +275,41 @@ def test_what_cannot_be_predicted_is_said() -> None:
         predict(steps, NEW.with_columns(id=1), kind="correlated")
     with pytest.raises(DataError, match="'kind' has 'z', which was not in the fit"):
         predict(kinds, NEW.with_columns(kind=pl.lit("z")), kind="correlated")
+
+
+@pytest.mark.parametrize("terms", ["", " + (1 | label)"])
+def test_rows_of_a_group_that_are_all_alike(terms: str) -> None:
+    """Compound symmetry needs no coordinates; rows of new groups have no neighbours."""
+    structure = Residual(compound_symmetry(group="id"), per_stratum("kind"))
+    found = fit("y ~ x" + terms, OLD, residual=structure)
+    assert found.residual is not None
+    assert found.natural.beta is not None
+    new = pl.concat([NEW, NEW.head(3).with_columns(id=pl.lit("nobody"))])
+    every, n = pl.concat([OLD, new]), OLD.height
+    rho, *ratios = found.residual.estimates
+    V = float(found.natural.sigma2) * residual_covariance(
+        every,
+        lambda a, b: 1.0 if a is b else rho,
+        lambda row: (1.0, *ratios)["pqr".index(row["kind"])],
+    )
+    one = np.ones((every.height, 1))
+    if terms:
+        V = V + _term(found, every, 0, one)
+    X = np.column_stack([one, every["x"]])
+    r = OLD["y"].to_numpy() - X[:n] @ found.natural.beta
+    own = predict(found, new.drop("y"), kind="correlated", std_error=True)
+    expected = X[n:] @ found.natural.beta + V[n:, :n] @ np.linalg.solve(V[:n, :n], r)
+    alone = slice(0, NEW.height)  # rows of one new group stand by themselves in predict
+    assert own["estimate"].to_numpy() == pytest.approx(expected, rel=1e-8)
+    assert own["std_error"].to_numpy()[alone] == pytest.approx(_error(X, V, n)[alone], rel=1e-8)
+
+
+def test_a_group_that_is_full() -> None:
+    """With rho near -1 / (n - 1) there is no room for one more row in a group of n."""
+    draw = np.random.default_rng(0)
+    noise = draw.normal(size=(40, 3))
+    noise -= 0.99 * noise.mean(axis=1, keepdims=True)
+    data = pl.DataFrame({"y": noise.ravel(), "id": np.repeat(np.arange(40), 3)})
+    found = fit("y ~ 1", data, residual=Residual(compound_symmetry(group="id")))
+    with pytest.raises(DataError, match=r"in 'id' 7, with 3 row\(s\) .* no correlations with one"):
+        predict(found, pl.DataFrame({"id": [7]}), kind="correlated")
