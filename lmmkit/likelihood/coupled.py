@@ -29,7 +29,7 @@ _COLUMNS_AT_A_TIME = 128
 _LEVELS_AT_A_TIME = 64
 
 
-def trace_products(terms: Terms, across: FloatArray) -> FloatArray:
+def trace_products(terms: Terms, across: FloatArray, *, rough: bool = False) -> FloatArray:
     """``sum tr(W E W F)`` over all pairs of levels, for all directions E, F: shape (n, n).
 
     Parameters
@@ -37,6 +37,8 @@ def trace_products(terms: Terms, across: FloatArray) -> FloatArray:
     terms : Terms
     across : ndarray (q, q, n)
         The directions of D.
+    rough : bool
+        Whether single precision is enough for the largest products.
     """
     coupling, done = terms.coupling, terms.elimination
     assert coupling is not None
@@ -51,7 +53,7 @@ def trace_products(terms: Terms, across: FloatArray) -> FloatArray:
         _earlier_part(total, done, coupling, k, mine, tangents)
         _carry(done, coupling, k, mine, tangents)
     if done.remainder is not None:
-        _remainder_part(total, done, coupling, across, tangents)
+        _remainder_part(total, done, coupling, across, tangents, rough)
     return total
 
 
@@ -178,6 +180,7 @@ def _remainder_part(
     coupling: Coupling,
     across: FloatArray,
     tangents: dict[int, Tangent],
+    rough: bool,
 ) -> None:
     remainder, last = done.remainder, done.system.last
     assert remainder is not None
@@ -186,7 +189,7 @@ def _remainder_part(
     S = K[:0] if remainder.invertible else remainder.layout.matrix(remainder.S)
     SK = product(S, K)
     changes = {e: tangent.get((last, last), S) for e, tangent in tangents.items()}
-    solved = _times_changes(K, changes, across, done, coupling)
+    solved = _times_changes(K, changes, across, done, coupling, np.float32 if rough else np.float64)
     for e, ahead in solved.items():
         for f, other in solved.items():
             if f <= e:
@@ -207,6 +210,7 @@ def _times_changes(
     across: FloatArray,
     done: Elimination,
     coupling: Coupling,
+    dtype: type[np.floating[Any]],
 ) -> dict[int, FloatArray]:
     """``K S_E``; of the only stage before, ``S_E = -C'EC`` with a sparse C.
 
@@ -217,12 +221,14 @@ def _times_changes(
     (C,), m = coupling.C[0].values(), len(coupling.W[0])
     directions = _directions(across, done.system.nodes[0].columns[0])
     left = {
-        e: _left(np.broadcast_to(-E, (m, *E.shape)), C).T.tocsr() for e, E in directions.items()
+        e: _left(np.broadcast_to(-E, (m, *E.shape)), C).T.tocsr().astype(dtype)
+        for e, E in directions.items()
     }
+    C = C.astype(dtype, copy=False)
     moved = {e: np.empty_like(K) for e in left}
     for start in range(0, len(K), _COLUMNS_AT_A_TIME):
         some = slice(start, start + _COLUMNS_AT_A_TIME)
-        CK = C @ np.ascontiguousarray(K[:, some])
+        CK = C @ np.ascontiguousarray(K[:, some], dtype=dtype)
         for e, back in left.items():
             moved[e][:, some] = back @ CK
     return {e: transposed.T for e, transposed in moved.items()}

@@ -60,10 +60,10 @@ def gradient(parts: Pieces, m: int, sizes: tuple[int, ...]) -> FloatArray:
     return np.concatenate([point.gap / sigma2[..., None], by_delta, by_sigma2[..., None]], axis=-1)
 
 
-def hessian(parts: Pieces, m: int, sizes: tuple[int, ...]) -> Quadratic:
-    """Second derivative of loglik with respect to (beta, delta, sigma2)."""
+def hessian(parts: Pieces, m: int, sizes: tuple[int, ...], *, rough: bool = False) -> Quadratic:
+    """Second derivative of loglik by (beta, delta, sigma2); if rough, to six digits."""
     point, sigma2 = parts.point, parts.point.sigma2[..., None, None]
-    sums = directional(parts, sizes)
+    sums = directional(parts, sizes, rough=rough)
     by_directions = sums.trace - 2.0 * sums.inner + sums.determinant
     return Quadratic(
         beta_beta=-point.C / sigma2,

@@ -12,7 +12,7 @@ from lmmkit.likelihood.pieces import Pieces
 from lmmkit.likelihood.sums import beta_delta, between, level_sums
 from lmmkit.likelihood.terms import Terms
 from lmmkit.likelihood.weighted import inner_products
-from lmmkit.records import FloatArray, computed_array, record
+from lmmkit.records import FloatArray, computed_array, evolve, record
 
 
 @record
@@ -44,6 +44,7 @@ def directional(
     trace: bool = True,
     residual: bool = True,
     leverage: bool = True,
+    rough: bool = False,
 ) -> Directional:
     """All sums at one point.
 
@@ -56,10 +57,16 @@ def directional(
         Whether the trace is wanted; it is dear where factors are crossed.
     residual, leverage : bool
         Whether ``inner`` has the residuals' part, and under REML that of B.
+    rough : bool
+        Whether six digits of the trace are enough.
     """
     point, totals = parts.point, parts.elimination.totals
     if parts.terms is not None and parts.terms.coupling is not None:
-        return _of_several(parts, parts.terms, sizes, trace, residual, leverage)
+        several = _of_several(parts, parts.terms, sizes, residual, leverage)
+        if not trace:
+            return several
+        across = direction_blocks(sizes)
+        return evolve(several, trace=trace_products(parts.terms, across, rough=rough))
     if totals is None:
         sums = level_sums(parts.factors[0], sizes, residual=residual)
     else:
@@ -76,11 +83,10 @@ def _of_several(
     parts: Pieces,
     terms: Terms,
     sizes: tuple[int, ...],
-    trace: bool,
     residual: bool,
     leverage: bool,
 ) -> Directional:
-    """Of several grouping factors."""
+    """Of several grouping factors, but the trace."""
     leverage = leverage and parts.restricted
     across = direction_blocks(sizes)
     n, p = across.shape[-1], parts.point.C.shape[-1]
@@ -91,7 +97,7 @@ def _of_several(
         if leverage:
             explained = explained + between(factor, sizes)
     return Directional(
-        trace=trace_products(terms, across) if trace else np.zeros((n, n)),
+        trace=np.zeros((n, n)),
         inner=inner_products(terms, _columns_of(parts, residual, leverage), across),
         beta_delta=mixed,
         determinant=_determinant(parts, explained),

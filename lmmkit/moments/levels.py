@@ -11,6 +11,8 @@ from lmmkit.moments.basis import Basis
 from lmmkit.moments.factors import FactorMoments, PairMoments
 from lmmkit.records import FloatArray, IntArray, adopt, record
 
+_SPREAD, _COLUMNS = 2, 8
+
 _Index: TypeAlias = NDArray[np.intp] | slice
 
 
@@ -192,8 +194,13 @@ def _sums_by(keys: NDArray[np.int64], values: FloatArray) -> tuple[NDArray[np.in
     n = len(keys)
     if not n:
         return keys, values
+    largest = int(keys.max())
+    if largest < _SPREAD * n and values.shape[1] <= _COLUMNS:
+        found = np.flatnonzero(np.bincount(keys))
+        columns = [np.bincount(keys, column)[found] for column in values.T]
+        return found, np.stack(columns, axis=1) if columns else np.zeros((len(found), 0))
     bits = n.bit_length()
-    if int(keys.max()) >> (62 - bits):
+    if largest >> (62 - bits):
         order = np.argsort(keys, kind="stable")
     else:
         # packed with their positions, plain numbers sort faster

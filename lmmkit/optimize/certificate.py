@@ -12,6 +12,7 @@ from lmmkit.records import FloatArray, record
 _SCORE_BELOW = 1e-4
 _FLAT = 1e-6
 _CLEAR = 1e-2
+_MANY = 500
 _ZERO = 1e-7
 _NEARLY_ZERO = 1e-4
 _NO_INFORMATION = 1e-8
@@ -73,10 +74,12 @@ def certify(objective: Objective, score: Score, status: Status) -> Certificate:
     singular = singular_terms(objective, score.value.factors)
     floor = _NO_INFORMATION * objective.degrees_of_freedom / units(objective) ** 2
     information = score.near
+    rough = objective.system.layout.n >= _MANY
     if information is None or not _clearly_positive(information, floor):
-        observed = information = -observed_hessian(objective, score)
+        observed = information = -observed_hessian(objective, score, rough=rough)
     clear = _clearly_positive(information, floor)
     if not clear:
+        observed = -observed_hessian(objective, score) if rough else observed
         information = fisher_information(objective, score)
     root = np.sqrt(np.maximum(np.diagonal(information), floor))
     inertia = (len(root), 0, 0)
@@ -98,7 +101,7 @@ def certify(objective: Objective, score: Score, status: Status) -> Certificate:
 def _clearly_positive(matrix: FloatArray, floor: FloatArray) -> bool:
     """Whether no eigenvalue is so small that its sign may be another nearby."""
     diagonal = np.diagonal(matrix)
-    if (diagonal <= floor).any():
+    if not np.isfinite(matrix).all() or (diagonal <= floor).any():
         return False
     root = np.sqrt(diagonal)
     return bool((np.linalg.eigvalsh(matrix / np.outer(root, root)) > _CLEAR).all())

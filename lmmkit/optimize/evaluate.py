@@ -116,9 +116,12 @@ def fisher_information(objective: Objective, score: Score) -> FloatArray:
     return np.asarray(jacobian.T @ inner @ jacobian + downward)
 
 
-def observed_hessian(objective: Objective, score: Score) -> FloatArray:
-    """The Hessian of the log-likelihood over the packed factors, sigma2 and beta profiled out."""
-    parts = derivatives.hessian(*_at(objective, score))
+def observed_hessian(objective: Objective, score: Score, *, rough: bool = False) -> FloatArray:
+    """The Hessian of the log-likelihood over the packed factors, sigma2 and beta profiled out.
+
+    If ``rough``, to six digits, where that is faster.
+    """
+    parts = derivatives.hessian(*_at(objective, score), rough=rough)
     correction = np.linalg.solve(parts.beta_beta, parts.beta_delta)
     inner = parts.delta_delta - parts.beta_delta.T @ correction
     if objective.held_sigma2 is None:

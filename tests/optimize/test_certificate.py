@@ -13,6 +13,7 @@ from lmmkit.optimize import (
     Report,
     Status,
     Step,
+    certificate,
     em,
     maximize,
     newton,
@@ -21,7 +22,8 @@ from lmmkit.optimize import (
     steepest_descent,
 )
 from lmmkit.optimize.certificate import certify
-from lmmkit.optimize.evaluate import differentiate, evaluate
+from lmmkit.optimize.evaluate import differentiate, evaluate, observed_hessian, pack
+from lmmkit.optimize.start import standard_start
 from lmmkit.parameters import Layout, SquareRootParams, to_square_root
 from lmmkit.records import FloatArray
 from tests.dense_oracle import numeric_hessian, profiled_loglik
@@ -142,3 +144,20 @@ def test_an_optimum_without_step_lengths_equals_its_copy() -> None:
 def test_a_status_is_a_sentence(status: Status) -> None:
     assert status.value.endswith(".")
     assert len(status.value.split()) >= 5
+
+
+@pytest.mark.parametrize("case", ["penicillin", "machines_wm", "dyestuff2_singular"])
+def test_a_rough_hessian_certifies_as_the_exact_one(
+    case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective = case_objective(case)
+    standard = objective.standardized()
+    at = differentiate(standard, evaluate(standard, pack(standard_start(standard))))
+    exact = observed_hessian(standard, at)
+    rough = observed_hessian(standard, at, rough=True)
+    # single precision: 6e-8, a few times
+    assert np.abs(rough - exact).max() <= 1e-6 * np.abs(exact).max()
+    expected = maximize(objective).certificate
+    monkeypatch.setattr(certificate, "_MANY", 0)
+    found = maximize(objective).certificate
+    assert (found.status, found.inertia) == (expected.status, expected.inertia)
