@@ -64,7 +64,7 @@ def _met_through(
         reached[k] = total.tocsr()
         if int((np.diff(reached[k].indptr).astype(np.int64) ** 2).sum()) > _MOST_PAIRS:
             return None
-        met |= (reached[k].T @ reached[k]).toarray() > 0
+        met |= (reached[k].T @ reached[k]).toarray()
     return met
 
 
@@ -75,8 +75,8 @@ def _pattern(
     from scipy.sparse import coo_array
 
     if block is None:
-        return coo_array(shape, dtype=np.int32).tocsr()
+        return coo_array(shape, dtype=np.bool_).tocsr()
     entries = block.tocoo()
     rows = entries.row // len(node.columns[0])
     places = (rows, columns[entries.col])
-    return coo_array((np.ones(len(rows), dtype=np.int32), places), shape=shape).tocsr()
+    return coo_array((np.ones(len(rows), dtype=np.bool_), places), shape=shape).tocsr()

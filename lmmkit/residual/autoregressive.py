@@ -19,6 +19,8 @@ from lmmkit.residual.contract import Coordinates, ResidualParameter, elementwise
 from lmmkit.residual.written import written
 
 _STARTS = np.array([[0.2], [0.8], [0.98]])
+_EVEN = 0.1
+_INDEPENDENT = 30.0
 
 
 @record
@@ -26,7 +28,8 @@ class Autoregression:
     """``corr = phi^|t - s|``, ``lower < phi < 1``; of whole times phi may be negative.
 
     Theta is of ``rho = sign(phi) |phi|^unit``, the correlation of rows a unit apart, so that the
-    scale of time does not matter.
+    scale of time does not matter: of any times it is ``-log(-log rho)``, the logarithm of a range,
+    which reaches as far below the shortest gap as beyond the longest.
 
     Attributes
     ----------
@@ -35,6 +38,8 @@ class Autoregression:
         even one cannot tell the sign of phi, which is then positive.
     typical : float
         The median gap in units.
+    shortest : float
+        The shortest one.
     """
 
     name: str
@@ -44,6 +49,7 @@ class Autoregression:
     lower: float = 0.0
     unit: float = 1.0
     typical: float = 1.0
+    shortest: float = 1.0
 
     def __str__(self) -> str:
         return written(self.name, self.time, group=self.group)
@@ -71,7 +77,7 @@ class Autoregression:
         median = float(np.median(steps))
         if not self.whole:
             self._check_unit(median)
-            return evolve(self, unit=median)
+            return evolve(self, unit=median, shortest=float(steps.min()) / median)
         unit = int(np.gcd.reduce(steps.astype(np.int64)))
         lower = self.lower if unit % 2 else 0.0
         return evolve(self, lower=lower, unit=float(unit), typical=median / unit)
@@ -85,17 +91,34 @@ class Autoregression:
             )
 
     def start(self) -> FloatArray:
-        return self.parameters[0].theta(_STARTS ** (1.0 / self.typical))
+        if self.whole:
+            return self.parameters[0].theta(_STARTS ** (1.0 / self.typical))
+        starts: FloatArray = -np.log(-np.log(_STARTS))
+        if self.shortest > _EVEN:
+            return starts
+        # beside gaps of other orders the way to independent rows may be flat
+        return np.vstack([starts, np.log(self.shortest / _INDEPENDENT)])
 
     def values(self, theta: FloatArray) -> FloatArray:
+        if not self.whole:
+            return self._power(theta, np.ones(1))
         rho = self._rho(theta)
         return np.array([np.sign(rho) * np.abs(rho) ** (1.0 / self.unit)])
 
     def _rho(self, theta: FloatArray) -> float:
         return float(elementwise(self.parameters, theta)[0])
 
+    def _rate(self, theta: FloatArray) -> float:
+        """``-log|phi|``."""
+        if not self.whole:
+            return float(np.exp(-theta[0])) / self.unit
+        with np.errstate(divide="ignore"):
+            return float(-np.log(np.abs(self._rho(theta)))) / self.unit
+
     def _power(self, theta: FloatArray, lags: FloatArray) -> FloatArray:
         """``phi^lags``."""
+        if not self.whole:
+            return np.asarray(np.exp(-self._rate(theta) * lags))
         rho = self._rho(theta)
         size = np.asarray(abs(rho) ** (lags / self.unit))
         return np.where(lags % 2.0 == 1.0, -size, size) if rho < 0.0 else size
@@ -107,9 +130,8 @@ class Autoregression:
         self, theta: FloatArray, coordinates: FloatArray, columns: FloatArray
     ) -> tuple[FloatArray, float]:
         lags = np.diff(coordinates[..., 0], axis=-1)
-        with np.errstate(divide="ignore"):
-            logarithm = np.log(np.abs(self._rho(theta))) / self.unit
-        return whiten_steps(self._power(theta, lags), -np.expm1(2.0 * lags * logarithm), columns)
+        variance = -np.expm1(-2.0 * lags * self._rate(theta))
+        return whiten_steps(self._power(theta, lags), variance, columns)
 
 
 def ar1(time: str | None = None, *, group: str | None = None) -> Autoregression:

@@ -10,6 +10,7 @@ from lmmkit.records import evolve
 from lmmkit.residual import (
     Residual,
     ar1,
+    car1,
     constant_plus_power,
     exponential_variance,
     per_stratum,
@@ -132,3 +133,20 @@ def test_further_starts_are_the_same_every_time_and_fewer_of_many_rows() -> None
     assert len(np.unique(few, axis=0)) == len(few) > len(further_starts(starts, 20_000)) > 0
     assert not len(further_starts(starts, 1_000_000))
     assert not len(further_starts(starts[:, :1], 100))
+
+
+@pytest.mark.parametrize("seed", [0, 3, 8])
+@pytest.mark.parametrize("formula", ["y ~ x", "y ~ x + (1 | id)"])
+def test_car1_over_uneven_gaps_is_not_below_the_model_without_it(formula: str, seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    gaps = 10.0 ** draw.uniform(-4.0, 4.0, size=(12, 5))
+    data = pl.DataFrame(
+        {
+            "id": np.repeat(np.arange(12), 5),
+            "time": gaps.cumsum(axis=1).ravel(),
+            "x": draw.normal(size=60),
+            "y": draw.normal(size=60),
+        }
+    )
+    found = fit(formula, data, residual=Residual(car1("time", group="id")))
+    assert found.loglik >= fit(formula, data).loglik - 1e-6
