@@ -197,7 +197,17 @@ class StructuredTerm:
             first = derivatives(self.structure, theta, self.q)[0][:, i, i].T
             return np.asarray(first / variances(theta)[:, None])
 
-        return least_squares(lambda t: np.log(variances(t) / wanted), slopes, theta, 1.0)
+        def gaps(theta: FloatArray) -> FloatArray:
+            return np.asarray(np.log(variances(theta) / wanted))
+
+        # where theta is a size it changes by a factor, where it is a logarithm by a difference
+        powers = least_squares(
+            lambda s: gaps(theta * np.exp(s)),
+            lambda s: slopes(theta * np.exp(s)) * theta * np.exp(s),
+            np.zeros(len(theta)),
+            1.0,
+        )
+        return least_squares(gaps, slopes, theta * np.exp(powers), 1.0)
 
     def nearest(self, psi: FloatArray, start: FloatArray | None = None) -> FloatArray:
         """The theta whose covariance is nearest to ``psi`` in standard coordinates.

@@ -6,6 +6,7 @@ from typing import TypeAlias
 import numpy as np
 
 from lmmkit.likelihood.objective import Objective
+from lmmkit.optimize.coordinates import units
 from lmmkit.optimize.evaluate import Score, fisher_information, observed_hessian
 from lmmkit.records import FloatArray
 
@@ -14,6 +15,7 @@ Metric: TypeAlias = Callable[[Objective, Score], FloatArray]
 
 _RIDGE = 1e-10
 _FLAT = 1e-8
+_WIDE = 1e-12
 
 
 def euclidean(objective: Objective, score: Score) -> FloatArray:
@@ -23,7 +25,7 @@ def euclidean(objective: Objective, score: Score) -> FloatArray:
 
 def fisher(objective: Objective, score: Score) -> FloatArray:
     """The expected information: steepest ascent in it is Fisher scoring."""
-    return _positive(fisher_information(objective, score))
+    return _positive(objective, fisher_information(objective, score))
 
 
 def newton(objective: Objective, score: Score) -> FloatArray:
@@ -44,18 +46,23 @@ def absolute(objective: Objective, score: Score) -> FloatArray:
     Directions in which the log-likelihood is flat, as it is far out where a covariance structure
     nears its boundary, are followed in long steps.
     """
-    unit = np.sqrt(np.diagonal(_positive(fisher_information(objective, score))))
+    information = _positive(objective, fisher_information(objective, score))
+    unit = np.sqrt(np.diagonal(information))
     scale = np.outer(unit, unit)
     values, vectors = np.linalg.eigh(-observed_hessian(objective, score) / scale)
     values = np.maximum(np.abs(values), _FLAT)
     return np.asarray(((vectors * values) @ vectors.T) * scale)
 
 
-def _positive(matrix: FloatArray) -> FloatArray:
+def _positive(objective: Objective, matrix: FloatArray) -> FloatArray:
     """A multiple of the diagonal is added, small beside it: flat directions stay where they are.
 
     Where rounding has made a diagonal element negative, zero counts in its place.
     """
     own = np.diagonal(matrix)
     diagonal = np.maximum(own, 0.0)
-    return matrix + np.diag(diagonal - own + _RIDGE * (diagonal + diagonal.max(initial=0.0)))
+    most = diagonal.max(initial=0.0)
+    if objective.structures and (diagonal < _WIDE * most).any():
+        unit = units(objective)
+        most = (diagonal * unit**2).max() / unit**2
+    return matrix + np.diag(diagonal - own + _RIDGE * (diagonal + most))

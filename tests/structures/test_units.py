@@ -26,6 +26,7 @@ def _errors(found: Fit) -> np.ndarray:
 
 
 UNITS = [(1e8, 1.0, 1.0), (1e-8, 1.0, 1.0), (1.0, 1e6, 1.0), (1.0, 1.0, 1e-2)]
+FAR = [(1e20, 1.0, 1.0), (1e34, 1.0, 1.0), (1e-30, 1.0, 1.0), (1.0, 1.0, 1e34), (1.0, 1.0, 1e-34)]
 EFFECTS = [
     "diag(Days | Subject)",
     "cs(Days | Subject)",
@@ -38,6 +39,7 @@ EFFECTS = [
 @pytest.mark.parametrize(
     ("effects", "x", "y", "w"),
     [(each, *unit) for each in EFFECTS for unit in UNITS]
+    + [(each, *unit) for each in EFFECTS[:2] for unit in FAR]
     + [("homdiag(Days | Subject)", *unit) for unit in UNITS[2:]],
 )
 def test_likelihood_and_relative_errors(effects: str, x: float, y: float, w: float) -> None:
