@@ -202,6 +202,14 @@ class VarianceFunction(Protocol):
         """The logarithm of each row's relative standard deviation, (N,), from (N, d)."""
 
 
+@runtime_checkable
+class LogLinear(Protocol):
+    """A variance function whose logarithms are linear in theta; others are differenced."""
+
+    def slopes(self, covariates: FloatArray) -> FloatArray:
+        """Derivatives (k, N) of the logarithms by theta."""
+
+
 def elementwise(parameters: tuple[ResidualParameter, ...], theta: FloatArray) -> FloatArray:
     """The values of parameters that each depend on their own element of theta."""
     return np.array([float(p.value(t)) for p, t in zip(parameters, theta, strict=True)])

@@ -9,8 +9,6 @@ g, ``M = A (sum_st F X_s X_t') A' + (g / 2) I``, and
     hessian_ij  = tr(U_i U_j (2 M - (g / 2) I)) - tr(A V_ij A' M) + what F changes by.
 """
 
-import functools
-
 import numpy as np
 
 from lmmkit.likelihood.objective import Objective
@@ -18,16 +16,18 @@ from lmmkit.likelihood.pieces import Criterion
 from lmmkit.linalg import block_diagonal, psd_factor, transposed, triangle, vech
 from lmmkit.parameters.natural import NaturalParams
 from lmmkit.records import FloatArray
-from lmmkit.residual.contract import VarianceFunction
+from lmmkit.residual.contract import Correlation
 from lmmkit.residual.model import ResidualModel
+from lmmkit.residual.pairs_of_visits import ByPairs
 from lmmkit.residual.profile import Differences
 from lmmkit.residual.slopes import (
     correlation_curvature,
     correlation_slopes,
-    first_differences,
-    second_differences,
+    deviation_curvature,
+    deviation_slopes,
 )
 from lmmkit.residual.sums import PatternSums
+from lmmkit.residual.visits import ByVisit
 
 _AT_A_TIME = 2**21
 
@@ -136,41 +136,71 @@ def _of_sums(
     G = transposed(A) @ M @ A
     deviations = _deviation_slopes(model, sums, theta)
     v = k - len(deviations)
-    slopes, U = np.zeros((0, *L.shape)), np.zeros((k + len(each), *L.shape))
-    if v and n > 1:
+    pairs = _by_pairs(correlation, own, sums, scale, transposed(A) @ A)
+    # directions with an U of their own
+    first = 0 if pairs is None else v
+    slopes, U = np.zeros((0, *L.shape)), np.zeros((k + len(each) - first, *L.shape))
+    if v > first and n > 1:
         assert correlation is not None
         slopes = correlation_slopes(correlation, own, sums.coordinates) * scale
         np.matmul(A @ slopes, transposed(A), out=U[:v])
     # d (G R G) / d theta = diag(d) G R G + G R G diag(d)
     scaled = (A * deviations[..., None, :]) @ noise @ transposed(A)
-    U[v:k] = scaled + transposed(scaled)
+    U[v - first : k - first] = scaled + transposed(scaled)
     loads = A @ sums.effects
-    U[k:] = loads @ each[:, None] @ transposed(loads)
+    U[k - first :] = loads @ each[:, None] @ transposed(loads)
+    flat, weighted = U.reshape(len(U), M.size), U @ (2.0 * M - half)
     by_each = sums.cross_products(-transposed(A) @ U @ A)
-    flat = U.reshape(len(U), -1)
     gradient = -flat @ M.ravel()
-    hessian = flat @ (U @ (2.0 * M - half)).reshape(len(U), -1).T
+    hessian = flat @ weighted.reshape(flat.shape).T
     # tr(A V_ij A' M) = sum_st G_st (V_ij)_st
-    if len(slopes):
+    if pairs is not None:
+        across = pairs.traces(transposed(A) @ weighted @ A)
+        by_each = np.concatenate([pairs.cross_products(sums.matrices()), by_each])
+        gradient = np.append(-pairs.traces(G[None])[:, 0], gradient)
+        hessian = np.block(
+            [[pairs.hessian(transposed(A) @ (2.0 * M - half) @ A), across], [across.T, hessian]]
+        )
+        cross = pairs.traces(-2.0 * deviations[..., None] * G).T
+    else:
+        cross = -2.0 * np.einsum("apn,ipn->ai", deviations, (G * slopes).sum(axis=-1))
+    if pairs is not None or len(slopes):
         assert correlation is not None
         hessian[:v, :v] -= correlation_curvature(correlation, own, sums.coordinates, G * scale)
-        cross = -2.0 * np.einsum("apn,ipn->ai", deviations, (G * slopes).sum(axis=-1))
         hessian[v:k, :v] += cross
         hessian[:v, v:k] += cross.T
     if len(deviations):
-        weighted = G * noise
-        row = weighted.sum(axis=-1)
-        spread = deviations * row + (weighted @ deviations[..., None])[..., 0]
+        row_weights = G * noise
+        row = row_weights.sum(axis=-1)
+        spread = deviations * row + (row_weights @ deviations[..., None])[..., 0]
         hessian[v:k, v:k] -= 2.0 * np.einsum("apn,bpn->ab", deviations, spread)
         hessian[v:k, v:k] -= _deviation_curvature(model, sums, theta, 2.0 * row)
     return by_each, gradient, hessian
+
+
+def _by_pairs(
+    correlation: Correlation | None,
+    theta: FloatArray,
+    sums: PatternSums,
+    scale: FloatArray,
+    inverse: FloatArray,
+) -> ByPairs | None:
+    """For a correlation of visits with a parameter for nearly every two; else it does not pay."""
+    if not isinstance(correlation, ByVisit) or sums.shape[1] == 1:
+        return None
+    v = len(correlation.visits.values)
+    if 2 * len(theta) < v * (v - 1):
+        return None
+    places = correlation.visits.places(sums.coordinates)
+    entry = (places[:, :, None] * v + places[:, None, :]).reshape(len(places), -1)
+    return ByPairs(correlation.slopes_of_visits(theta), entry, scale, inverse)
 
 
 def _deviation_slopes(model: ResidualModel, sums: PatternSums, theta: FloatArray) -> FloatArray:
     """Derivatives (v, P, n) of the log standard deviations by theta of the variance functions."""
     shape = sums.shape
     each = [
-        first_differences(functools.partial(_log_deviation, part, seen), own).reshape(-1, *shape)
+        deviation_slopes(part, own, seen).reshape(-1, *shape)
         for part, own, seen in model.variance_parts(theta, sums.covariates)
     ]
     return np.concatenate([np.zeros((0, *shape)), *each])
@@ -180,17 +210,9 @@ def _deviation_curvature(
     model: ResidualModel, sums: PatternSums, theta: FloatArray, weights: FloatArray
 ) -> FloatArray:
     """Second derivatives (v, v) of ``sum(weights * log standard deviations)``."""
-
-    def total(part: VarianceFunction, seen: FloatArray, own: FloatArray) -> float:
-        return float(weights.ravel() @ part.log_deviation(own, seen))
-
     return block_diagonal(
         [
-            second_differences(functools.partial(total, part, seen), own)
+            deviation_curvature(part, own, seen, weights.ravel())
             for part, own, seen in model.variance_parts(theta, sums.covariates)
         ]
     )
-
-
-def _log_deviation(part: VarianceFunction, seen: FloatArray, own: FloatArray) -> FloatArray:
-    return part.log_deviation(own, seen)

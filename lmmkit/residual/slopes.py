@@ -1,7 +1,8 @@
 """Derivatives of correlation matrices and of standard deviations by theta.
 
-A structure that is :class:`~lmmkit.residual.contract.Differentiable` brings its own; of another
-they are differences of what it computes, at rows that stand for many.
+A structure that is :class:`~lmmkit.residual.contract.Differentiable` brings its own, as a variance
+function does that is :class:`~lmmkit.residual.contract.LogLinear`; of another they are differences
+of what it computes, at rows that stand for many.
 """
 
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from lmmkit.records import FloatArray
-from lmmkit.residual.contract import Correlation, Differentiable
+from lmmkit.residual.contract import Correlation, Differentiable, LogLinear, VarianceFunction
 
 _NARROW = 3e-4
 _WIDE = 3e-3
@@ -34,6 +35,24 @@ def correlation_curvature(
     return second_differences(
         lambda t: float(flat @ structure.correlation(t, coordinates).ravel()), theta
     )
+
+
+def deviation_slopes(
+    part: VarianceFunction, theta: FloatArray, covariates: FloatArray
+) -> FloatArray:
+    """First derivatives (k, N) of the log standard deviations."""
+    if isinstance(part, LogLinear):
+        return np.asarray(part.slopes(covariates))
+    return first_differences(lambda t: part.log_deviation(t, covariates), theta)
+
+
+def deviation_curvature(
+    part: VarianceFunction, theta: FloatArray, covariates: FloatArray, weights: FloatArray
+) -> FloatArray:
+    """Second derivatives (k, k) of ``sum(weights * log standard deviations)``."""
+    if isinstance(part, LogLinear):
+        return np.zeros((len(theta), len(theta)))
+    return second_differences(lambda t: float(weights @ part.log_deviation(t, covariates)), theta)
 
 
 def first_differences(

@@ -81,9 +81,15 @@ class PatternSums:
         Shape (..., p + 1, p + 1).
         """
         width = self.products.shape[-1]
-        packed = vech(weights)
-        flat = packed.reshape(*packed.shape[:-2], -1) @ self.products.reshape(-1, width)
+        products, packed = self.products.reshape(-1, width), vech(weights)
+        flat = packed.reshape(*packed.shape[:-2], len(products)) @ products
         return _symmetric(flat, int(np.sqrt(2 * width)))
+
+    def matrices(self) -> FloatArray:
+        """What weights of V^-1 meet: (w, P, n, n), symmetric, for each of the w packed entries."""
+        n = self.shape[1]
+        halved = self.products * np.where(np.equal(*triangle(n)), 1.0, 0.5)[:, None]
+        return _symmetric(np.moveaxis(halved, -1, 0), n)
 
     def contracted(self, matrix: FloatArray) -> FloatArray:
         """The weights (P, n, n) of V^-1 in ``tr(matrix C)``, for a symmetric matrix (p + 1,)*2."""

@@ -48,6 +48,10 @@ class PerStratum:
         each = np.concatenate([[0.0], theta])
         return np.asarray(each[stratum_of(self.strata, covariates[:, 0], self.column)])
 
+    def slopes(self, covariates: FloatArray) -> FloatArray:
+        units = np.eye(len(self.strata))[1:]
+        return units[:, stratum_of(self.strata, covariates[:, 0], self.column)]
+
 
 @record
 class OfCovariate:

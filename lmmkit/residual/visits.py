@@ -155,12 +155,15 @@ class ByVisit:
         return np.asarray(matrix[place[..., :, None], place[..., None, :]])
 
     def slopes(self, theta: FloatArray, coordinates: FloatArray) -> FloatArray:
-        family, v, place = self.family, self._v, self.visits.places(coordinates)
-        if isinstance(family, ExactVisitMatrix):
-            slopes = family.slopes(theta, v)
-        else:
-            slopes = first_differences(lambda t: family.matrix(t, v), theta)
+        place, slopes = self.visits.places(coordinates), self.slopes_of_visits(theta)
         return np.asarray(slopes[:, place[..., :, None], place[..., None, :]])
+
+    def slopes_of_visits(self, theta: FloatArray) -> FloatArray:
+        """First derivatives (k, v, v) of M."""
+        family, v = self.family, self._v
+        if isinstance(family, ExactVisitMatrix):
+            return family.slopes(theta, v)
+        return first_differences(lambda t: family.matrix(t, v), theta)
 
     def curvature(
         self, theta: FloatArray, coordinates: FloatArray, weights: FloatArray

@@ -15,9 +15,11 @@ from lmmkit.parameters import NaturalParams
 from lmmkit.records import evolve
 from lmmkit.residual import Residual, per_stratum, unstructured
 from lmmkit.residual.bind import residual_model
+from lmmkit.residual.contract import Coordinates, LogLinear
 from lmmkit.residual.expansion import expand
 from lmmkit.residual.model import ResidualModel
 from lmmkit.residual.profile import Differences
+from lmmkit.residual.slopes import first_differences
 from lmmkit.structures.numeric import numeric_derivatives
 from tests.dense_oracle import numeric_gradient
 from tests.residual.dense import Array, frame, residual_covariance
@@ -190,6 +192,43 @@ def test_derivatives_beside_random_effects_are_those_of_the_objective(
     assert found.gradient == pytest.approx(numeric[0], rel=1e-6, abs=1e-6)
     assert found.hessian == pytest.approx(numeric[1 : k + 1], rel=1e-6, abs=1e-5)
     assert pytest.approx(numeric[k + 1 :], rel=1e-6, abs=1e-6) == found.across.T
+
+
+def test_equal_deviations_are_as_good_as_none() -> None:
+    unequal, equal = (
+        residual_model(build_design("y ~ z", FRAME, coordinates=residual.columns), residual)
+        for residual in (
+            Residual(unstructured("visit", group="id"), per_stratum("visit")),
+            Residual(unstructured("visit", group="id")),
+        )
+    )
+    theta = unequal.starts()[0]
+    k = len(equal.parameters)
+    assert k
+    assert not theta[k:].any()
+    expected, found = (_expanded(m, t, True) for m, t in ((unequal, theta), (equal, theta[:k])))
+    assert found.gradient == pytest.approx(expected.gradient[:k], rel=1e-12)
+    assert found.hessian == pytest.approx(expected.hessian[:k, :k], rel=1e-12)
+    assert found.across == pytest.approx(expected.across[:k], rel=1e-12, abs=1e-12)
+
+
+def test_logarithms_that_are_linear_have_the_slopes_of_their_differences() -> None:
+    strata = per_stratum("s").learn(_strata(np.repeat([1.0, 2.0, 5.0], 2)))
+    seen, theta = np.array([[5.0], [1.0], [2.0], [2.0]]), np.array([0.3, -0.2])
+    assert isinstance(strata, LogLinear)
+    differences = first_differences(lambda t: strata.log_deviation(t, seen), theta)
+    assert strata.slopes(seen) == pytest.approx(differences, abs=1e-10)
+
+
+def _strata(values: Array) -> Coordinates:
+    return Coordinates(
+        columns=("s",),
+        values=values[:, None],
+        levels=(None,),
+        group="",
+        codes=np.arange(len(values), dtype=np.int32),
+        labels=pl.Series(range(len(values))),
+    )
 
 
 def test_derivatives_by_free_elements_where_others_depend_on_them() -> None:
