@@ -94,11 +94,11 @@ def _merged(found: list[Supernode], n: int) -> tuple[Supernode, ...]:
 
     What a pair gains is looked up anew when its turn comes: it loses where the parent has grown.
     """
-    nodes = [_Node(s.pivots.tolist(), _bits(s.pivots, n), _bits(s.rows, n)) for s in found]
+    nodes = _abreast(found, n)
     home = np.zeros(n, dtype=np.intp)
     for k, node in enumerate(nodes):
         home[node.pivots] = k
-    parent = [int(home[s.rows].min()) if s.rows.size else -1 for s in found]
+    parent = [int(home[_members(node.rows, n)].min()) if node.rows else -1 for node in nodes]
     children: list[set[int]] = [set() for _ in nodes]
     queue: list[tuple[float, int, int]] = []
 
@@ -133,6 +133,22 @@ def _merged(found: list[Supernode], n: int) -> tuple[Supernode, ...]:
     )
 
 
+def _abreast(found: list[Supernode], n: int) -> list[_Node]:
+    """Supernodes that meet the same later effects, joined as long as a pivot takes less time."""
+    nodes: list[_Node] = []
+    latest: dict[int, int] = {}
+    for pivots, rows in found:
+        node = _Node(pivots.tolist(), _bits(pivots, n), _bits(rows, n))
+        k = latest.get(node.rows)
+        if k is not None:
+            both = _joined(nodes[k], node)
+            if _per_pivot(both) < _per_pivot(nodes[k]):
+                nodes[k], node = _Node([], 0, 0), both
+        latest[node.rows] = len(nodes)
+        nodes.append(node)
+    return [node for node in nodes if node.pivots]
+
+
 def _bits(members: NDArray[np.intp], n: int) -> int:
     present = np.zeros(n, dtype=bool)
     present[members] = True
@@ -154,3 +170,7 @@ def _seconds(node: _Node) -> float:
     w, r = len(node.pivots), node.rows.bit_count()
     flops = w**3 / 3 + r * w**2 + r**2 * w
     return flops * _PER_FLOP + r**2 * _PER_ENTRY + _PER_SUPERNODE
+
+
+def _per_pivot(node: _Node) -> float:
+    return _seconds(node) / len(node.pivots)

@@ -82,6 +82,24 @@ def test_communities_are_stored_sparsely() -> None:
     _check(A, of)
 
 
+def _of_a_core(n_core: int, n_groups: int, size: int) -> FloatArray:
+    """All meet a core, as all classes have the same items; the others meet in groups only."""
+    n = n_core + n_groups * size
+    group_of = np.append(np.full(n_core, -1), np.repeat(np.arange(n_groups), size))
+    met = group_of[:, None] == group_of
+    met[:n_core] = met[:, :n_core] = True
+    a = np.tril(np.random.default_rng(0).normal(size=(n, n)) * met, -1)
+    return np.asarray(a + a.T + np.diag(1.0 + np.abs(a + a.T).sum(axis=0)))
+
+
+def test_groups_around_a_core_are_joined_and_stored_sparsely() -> None:
+    A = _of_a_core(300, 200, 5)
+    of = layout(A != 0.0)
+    assert 2 < len(of.blocks) < 20
+    assert of.size < 0.4 * A.size
+    _check(A, of)
+
+
 def test_dense() -> None:
     _check(_matrix(7, 1.0, 0), dense_layout(7))
     assert len(layout(np.ones((300, 300), dtype=bool)).blocks) == 1
