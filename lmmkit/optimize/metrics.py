@@ -62,7 +62,7 @@ def _positive(objective: Objective, matrix: FloatArray) -> FloatArray:
     own = np.diagonal(matrix)
     diagonal = np.maximum(own, 0.0)
     most = diagonal.max(initial=0.0)
-    if objective.structures and (diagonal < _WIDE * most).any():
+    if objective.structures and (diagonal <= _WIDE * most).any():
         unit = units(objective)
-        most = (diagonal * unit**2).max() / unit**2
+        most = ((diagonal * unit**2).max() or objective.degrees_of_freedom) / unit**2
     return matrix + np.diag(diagonal - own + _RIDGE * (diagonal + most))

@@ -8,6 +8,8 @@ import pytest
 
 from lmmkit import datasets, fit, variance_components
 from lmmkit.fit import Fit
+from lmmkit.optimize.evaluate import differentiate, evaluate, observed_hessian
+from lmmkit.optimize.metrics import absolute
 
 SLEEP = datasets.load("sleepstudy").with_columns(w=pl.lit(1.0))
 
@@ -49,3 +51,13 @@ def test_likelihood_and_relative_errors(effects: str, x: float, y: float, w: flo
     shift = (SLEEP.height - 2) * math.log(y) + math.log(x)
     assert scaled.loglik + shift == pytest.approx(plain.loglik, abs=1e-6)
     assert _errors(scaled) == pytest.approx(_errors(plain), rel=1e-4)
+
+
+def test_a_standard_deviation_of_zero_has_a_metric() -> None:
+    """The information of theta vanishes there, the curvature does not."""
+    found = fit("Reaction ~ Days + homdiag(1 | Subject)", SLEEP)
+    standard = found.objective.standardized()
+    score = differentiate(standard, evaluate(standard, np.zeros(1)))
+    metric = absolute(standard, score)
+    assert np.isfinite(metric).all()
+    assert metric[0, 0] == pytest.approx(abs(observed_hessian(standard, score)[0, 0]), rel=1e-6)
