@@ -11,6 +11,7 @@ from lmmkit.inference.checks import check_fit, normal_quantile
 from lmmkit.inference.information import information_of
 from lmmkit.inference.surface import Coordinates
 from lmmkit.likelihood.objective import Objective
+from lmmkit.parameters.natural import NaturalParams
 from lmmkit.records import FloatArray, evolve
 from lmmkit.residual.profile import FLAT, Differences, differences
 from lmmkit.residual.restriction import slopes
@@ -64,8 +65,12 @@ def standard_errors(fit: Fit) -> FloatArray:
     local = _differences(fit, found.coordinates)
     tangent = np.linalg.qr(found.held.T, mode="complete")[0][:, len(found.held) :]
     across = local.across @ tangent
-    rest = np.linalg.pinv(tangent.T @ found.matrix @ tangent, rcond=1e-12, hermitian=True)
-    values, vectors = np.linalg.eigh(-local.hessian - across @ rest @ across.T)
+    rest = tangent.T @ found.matrix @ tangent
+    own = np.diagonal(rest)
+    scale = 1.0 / np.sqrt(np.where(own > 0.0, own, 1.0))  # beta has the unit of the response
+    inverse = np.linalg.pinv(rest * np.outer(scale, scale), rcond=1e-12, hermitian=True)
+    across = across * scale
+    values, vectors = np.linalg.eigh(-local.hessian - across @ inverse @ across.T)
     known = values > FLAT
     jacobian, moves = _jacobian(fit)
     loadings = jacobian @ vectors
@@ -97,15 +102,35 @@ def _differences(fit: Fit, coordinates: Coordinates) -> Differences:
     if exact is not None:
         return evolve(exact, across=exact.across @ coordinates.inward)
 
-    def measure(objective: Objective) -> tuple[float, Callable[[], FloatArray]]:
-        standard, at = objective.standardized(), coordinates.at
-        return float(standard.loglik(at)), lambda: standard.score(at) @ coordinates.inward
+    at = coordinates.at
 
-    return differences(
-        residual.at_free,
-        fit.objective,
-        residual.theta[residual.free],
-        measure,
+    def measure(objective: Objective) -> tuple[float, Callable[[], FloatArray]]:
+        standard = objective.standardized()
+        return float(standard.loglik(at)), lambda: standard.score(at)
+
+    free = residual.theta[residual.free]
+    slope, near = residual.around(free)
+    found = differences(near, fit.objective, free, measure)
+    if slope.any():
+        found = _sheared(fit.objective, found, 2.0 * float(at.sigma2) * slope, at)
+    return evolve(found, across=found.across @ coordinates.inward)
+
+
+def _sheared(
+    objective: Objective, found: Differences, slope: FloatArray, at: NaturalParams
+) -> Differences:
+    """With sigma2 held, from derivatives along which it changes by ``-slope`` (k,)."""
+    standard = objective.standardized()
+    score = float(standard.score(at)[-1])
+    bend = -standard.observed_information(at)[-1]
+    both = np.outer(slope, found.across[:, -1])
+    twice = bend[-1] + score / float(at.sigma2)
+    across = found.across + np.outer(slope, bend)
+    across[:, -1] += slope * score / float(at.sigma2)
+    return Differences(
+        gradient=found.gradient + score * slope,
+        hessian=found.hessian + both + both.T + twice * np.outer(slope, slope),
+        across=across,
     )
 
 

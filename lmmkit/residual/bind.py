@@ -38,7 +38,10 @@ def residual_model(design: Design, residual: Residual) -> ResidualModel:
         white = whitener(correlation, cut_blocks(rows))
     seen = tuple(_covariates(design, part.columns, order) for part in residual.variances)
     learned = [part.learn(own) for part, own in zip(residual.variances, seen, strict=True)]
-    covariates = [own.values for own in seen]
+    covariates = [
+        np.where([name is None for name in part.columns], 1.0, own.values)
+        for part, own in zip(residual.variances, seen, strict=True)
+    ]
     inner = sort_design(design, order)
     log_scale = np.zeros(n) if design.weights is None else 0.5 * np.log(design.weights[order])
     weighted = evolve(
@@ -95,11 +98,11 @@ def _effects_are_of_groups(design: Design, rows: Coordinates) -> bool:
 
 
 def _covariates(design: Design, names: tuple[str | None, ...], order: IntArray) -> Coordinates:
-    """What a variance function sees of the sorted rows; 1 for the fitted value."""
+    """What a variance function sees of the sorted rows; the response for the fitted value."""
     known = [name for name in names if name is not None]
     columns = side_columns(design, known)
     read, levels = read_values([columns[name] for name in known], design.n_obs)
-    values = np.ones((design.n_obs, len(names)))
+    values = np.repeat(design.y[order, None], len(names), axis=1)
     values[:, [name is not None for name in names]] = read[order]
     found = iter(levels)
     return _every_row_alone(

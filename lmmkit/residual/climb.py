@@ -1,5 +1,7 @@
 """One climb of the profile over the residual parameters, by Newton's method."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -61,6 +63,7 @@ class Surface:
     at: ObjectiveAt
     inner: Inner
     exact: Exact | None
+    around: Callable[[FloatArray], ObjectiveAt]
     most_rounding: float = np.inf
 
     def start(self, theta: FloatArray) -> Place | None:
@@ -74,7 +77,7 @@ class Surface:
 
     def ground(self, place: Place) -> Ground | None:
         """None at the edge of the places, where derivatives are not finite."""
-        local = differentiate(self.at, place, self.exact)
+        local = differentiate(self.around(place.theta), place, self.exact)
         finite = np.isfinite(local.gradient).all() and np.isfinite(local.hessian).all()
         return Ground(place, local) if finite else None
 

@@ -14,13 +14,13 @@ from lmmkit.optimize.run import Optimum
 from lmmkit.optimize.step import Status
 from lmmkit.parameters.natural import NaturalParams
 from lmmkit.parameters.square_root import SquareRootParams
-from lmmkit.records import FloatArray, IntArray, evolve, float_array, record
+from lmmkit.records import FloatArray, IntArray, adopt, evolve, float_array, record
 from lmmkit.residual.acceleration import accelerated
 from lmmkit.residual.expansion import expand
 from lmmkit.residual.held import restrict
 from lmmkit.residual.maximize import maximize_residual
 from lmmkit.residual.model import ResidualModel
-from lmmkit.residual.profile import Differences
+from lmmkit.residual.profile import Differences, ObjectiveAt
 from lmmkit.residual.restriction import Restriction, restriction
 from lmmkit.residual.starts import further_starts, with_peaks
 
@@ -67,6 +67,37 @@ class FittedResidual:
         """:meth:`objective` at these free elements of theta."""
         theta = self.with_free(free)
         return None if theta is None else self.objective(theta)
+
+    def centred(self, free: FloatArray) -> "FittedResidual":
+        """The same in standard coordinates that follow the size of the variances at ``free``."""
+        theta = self.with_free(free)
+        if theta is None or not self._shifts:
+            return self
+        return evolve(self, model=self.model.centred(theta))
+
+    @property
+    def _shifts(self) -> bool:
+        """Whether derivatives are differences, and variances may change all at once."""
+        model = self.model
+        held = self.fixed or self.constraints
+        return bool(model.residual.variances) and not model.sums and not held
+
+    def around(self, free: FloatArray) -> tuple[FloatArray, ObjectiveAt]:
+        """:meth:`at_free` near ``free``, sigma being that of a row whose ``log g`` is the mean.
+
+        A power of a large number changes all variances at once; with sigma held as well, only
+        their ratios change. The first is the change (f,) of log sigma by the free elements.
+        """
+        theta = self.with_free(free)
+        if theta is None or not self._shifts:
+            return np.zeros(len(free)), self.at_free
+        slope = self.model.mean_slope(theta) @ evolve(self, theta=theta).tangent()
+
+        def at(moved: FloatArray) -> Objective | None:
+            log_scale = adopt(self.model.log_scale + slope @ (moved - free))
+            return evolve(self, model=evolve(self.model, log_scale=log_scale)).at_free(moved)
+
+        return slope, at
 
     def tangent(self) -> FloatArray:
         """Derivatives (k, f) of theta by its free elements."""
@@ -216,13 +247,20 @@ def _climb(
 
     chosen = starts[:, free]
     elsewhere = further_starts(chosen, current.model.design.n_obs) if further else None
-    found = maximize_residual(current.at_free, inner, chosen, exact, further=elsewhere)
+    found = maximize_residual(
+        lambda free: current.centred(free).at_free(free),
+        inner,
+        chosen,
+        exact,
+        around=lambda free: current.centred(free).around(free)[1],
+        further=elsewhere,
+    )
     names = tuple(current.names[free[i]] for i in found.boundary)
     certificate = evolve(found.optimum.certificate, boundary=names)
     optimum = evolve(found.optimum, certificate=certificate)
     theta = current.with_free(found.theta)
     assert theta is not None, "the search stays where the restriction holds"
-    return evolve(current, theta=theta), found.objective, optimum
+    return evolve(current.centred(found.theta), theta=theta), found.objective, optimum
 
 
 def _with_peaks(

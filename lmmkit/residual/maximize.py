@@ -1,5 +1,7 @@
 """The maximum over the residual parameters, everything else at its best for each of them."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from lmmkit.errors import DataError
@@ -43,6 +45,7 @@ def maximize_residual(
     starts: FloatArray,
     exact: Exact | None = None,
     *,
+    around: Callable[[FloatArray], ObjectiveAt] | None = None,
     further: FloatArray | None = None,
     max_iterations: int = 100,
 ) -> ResidualOptimum:
@@ -50,9 +53,10 @@ def maximize_residual(
 
     Where that ends at a bound, of theta or of Psi, or nowhere, there may be other maxima: a short
     climb from each of ``further`` (m, k) starts tells which of these are worth a whole one.
-    ``exact`` is that of :func:`~lmmkit.residual.profile.differentiate`.
+    ``exact`` is that of :func:`~lmmkit.residual.profile.differentiate`; ``around`` gives the
+    objectives near a place whose differences are taken, ``at`` by default.
     """
-    profile = Surface(at, inner, exact)
+    profile = Surface(at, inner, exact, around or (lambda theta: at))
     tried = [place for theta in starts if (place := profile.start(theta)) is not None]
     tried.sort(key=lambda place: -place.optimum.loglik)
     usual = min(map(rounding, tried), default=0.0)

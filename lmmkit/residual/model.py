@@ -39,6 +39,8 @@ from lmmkit.residual.sums import PatternSums
 from lmmkit.residual.whiten import Whitener
 
 _WIDEST = math.log(1e6)
+_FARTHEST = 200.0
+_STEP = 1e-4
 
 
 @record
@@ -188,6 +190,21 @@ class ResidualModel:
         ordered = np.empty_like(drawn)
         ordered[:, self.order] = drawn
         return ordered
+
+    def centred(self, theta: FloatArray) -> "ResidualModel":
+        """The model in standard coordinates of effects on rows of the mean ``log g`` at theta."""
+        mean = float((self.log_scale - self.log_root(theta)).mean())
+        size = math.exp(min(max(mean, -_FARTHEST), _FARTHEST))
+        return evolve(self, basis=evolve(self.basis, z=tuple(size * c for c in self.basis.z)))
+
+    def mean_slope(self, theta: FloatArray) -> FloatArray:
+        """Derivatives (k,) of the mean of ``log g`` over the rows."""
+        steps = _STEP * np.eye(len(theta))
+        ahead, behind = (
+            np.array([self.log_root(theta + sign * step).mean() for step in steps])
+            for sign in (1.0, -1.0)
+        )
+        return np.asarray((behind - ahead) / (2.0 * _STEP))
 
     def objective(self, theta: FloatArray, *, restricted: bool) -> Objective | None:
         """The log-likelihood of the data at theta; None where R is not positive definite."""

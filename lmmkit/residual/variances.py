@@ -57,12 +57,13 @@ class PerStratum:
 class OfCovariate:
     """A function of a covariate v, ``power``, ``exponential`` or ``constant_plus_power``.
 
-    With ``by`` every stratum has parameters of its own.
+    With ``by`` every stratum has parameters of its own. Theta is of the rate times the scale, and
+    of the constant over ``scale^power``, so that the unit of v does not matter.
 
     Attributes
     ----------
     scale : float
-        The largest ``|v|``.
+        The largest ``|v|``; of fitted values, that of the response.
     spread : float
         By how much ``log|v|`` differs, or ``v / scale`` of an exponential: starts are by it.
     """
@@ -96,15 +97,14 @@ class OfCovariate:
 
     def learn(self, covariates: Coordinates) -> Self:
         v = np.abs(covariates.values[:, 0])
-        learned = self
+        learned = evolve(self, scale=float(v.max()) or 1.0)
         if self.covariate is not None:
             named = covariates.first(1)
             check_numbers(named, self.name)
-            scale = float(v.max()) or 1.0
-            seen = covariates.values[:, 0] / scale
+            seen = covariates.values[:, 0] / learned.scale
             seen = seen if self.name == "exponential" else np.log(v[v > 0.0])
             spread = float(np.ptp(seen)) if len(seen) else 1.0
-            learned = evolve(self, scale=scale, spread=max(spread, _LEAST_SPREAD))
+            learned = evolve(learned, spread=max(spread, _LEAST_SPREAD))
             if self.name != "exponential" and not v.all():
                 learned = learned._with_zero()
         if self.by is not None:
@@ -140,7 +140,11 @@ class OfCovariate:
 
     def values(self, theta: FloatArray) -> FloatArray:
         values = elementwise(self.parameters, theta)
-        return values / self.scale if self.name == "exponential" else values
+        if self.name == "exponential":
+            return values / self.scale
+        if self.name == "constant_plus_power":
+            values[::2] *= self.scale ** values[1::2]
+        return values
 
     def log_deviation(self, theta: FloatArray, covariates: FloatArray) -> FloatArray:
         v = covariates[:, 0]
@@ -157,7 +161,8 @@ class OfCovariate:
             logarithm = np.log(np.abs(v))
         if self.name == "power":
             return np.asarray(chosen[0] * logarithm)
-        return np.asarray(np.log(chosen[0] + np.exp(chosen[1] * logarithm)))
+        size = chosen[1] * np.log(self.scale)
+        return np.asarray(size + np.log(chosen[0] + np.exp(chosen[1] * logarithm - size)))
 
 
 def per_stratum(column: str) -> PerStratum:
