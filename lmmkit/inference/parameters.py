@@ -9,7 +9,7 @@ from lmmkit.inference.checks import check_fit
 from lmmkit.inference.information import information_of
 from lmmkit.inference.residual_parameters import information_lost
 from lmmkit.likelihood.reported import Parameter, reported
-from lmmkit.linalg import vech
+from lmmkit.linalg import null_space, vech
 from lmmkit.records import FloatArray
 from lmmkit.structures.contract import Kind
 
@@ -100,7 +100,7 @@ def _inverse(
     scale[diagonal > 0] = 1.0 / np.sqrt(diagonal[diagonal > 0])
     across = across * scale
     constraints = held * scale
-    tangent = np.linalg.qr(constraints.T, mode="complete")[0][:, len(held) :]
+    tangent = null_space(constraints)
     across = across @ tangent
     values, vectors = np.linalg.eigh(tangent.T @ (information * np.outer(scale, scale)) @ tangent)
     known = values > _FLAT

@@ -13,7 +13,7 @@ import numpy as np
 from lmmkit.inference.levels import FactorLevels, Levels, at
 from lmmkit.inference.loadings import Loadings
 from lmmkit.likelihood.elimination import own
-from lmmkit.likelihood.sparse import Sparse, block_diagonal, dense_blocks
+from lmmkit.likelihood.sparse import Sparse, block_diagonal
 from lmmkit.likelihood.terms import Terms
 from lmmkit.linalg import cholesky, psd_factor, solve_lower
 from lmmkit.moments.factors import FactorMoments
@@ -39,11 +39,11 @@ def factor_covariances(moments: Moments, terms: Terms, number: int) -> FloatArra
         which = node.factors.index(number)
         rows = slice(node.starts[which], node.starts[which + 1])
         assert terms.elimination.remainder is not None
-        inverse = terms.elimination.remainder.inverse(terms.coupling.selected)[rows, rows]
-        q = len(node.columns[which])
+        remainder, selected = terms.elimination.remainder, terms.coupling.selected
         relation = moments.relation(moments.factors[number])
         if relation is None:
-            return dense_blocks(inverse, q)
+            return adopt(selected[system.layout.at(*node.level_blocks(which))])
+        inverse, q = remainder.inverse(selected)[rows, rows], len(node.columns[which])
         m = len(relation.root)
         left = np.tensordot(relation.root, inverse.reshape(m, q, m, q), 1)
         return adopt(np.einsum("iakb,ik->iab", left, relation.root))
@@ -64,10 +64,14 @@ def row_variances(moments: Moments, levels: Levels, rows: tuple[Loadings, ...]) 
     chain = range(system.last if terms.coupling is not None else 1)
     given = {k: block_diagonal(_given_later(terms, k)) for k in chain}
     step = max(1, min(_ROWS_AT_A_TIME, _ENTRIES // max(1, system.nodes[-1].starts[-1])))
+    remainder = terms.elimination.remainder
+    K: FloatArray = np.zeros((0, 0))
+    if terms.coupling is not None and remainder is not None:
+        K = remainder.inverse(terms.coupling.selected)
     total = np.empty(n)
     for start in range(0, n, step):
         some = order[start : start + step]
-        total[some] = _variances(moments, levels, _chosen(rows, some), given)
+        total[some] = _variances(moments, levels, _chosen(rows, some), given, K)
     return total
 
 
@@ -101,7 +105,11 @@ def _chosen(rows: tuple[Loadings, ...], some: IntArray) -> tuple[Loadings, ...]:
 
 
 def _variances(
-    moments: Moments, levels: Levels, rows: tuple[Loadings, ...], given: dict[int, Sparse]
+    moments: Moments,
+    levels: Levels,
+    rows: tuple[Loadings, ...],
+    given: dict[int, Sparse],
+    K: FloatArray,
 ) -> FloatArray:
     """Rows that share levels of the first stage, side by side, share most of the work."""
     terms, coupling = levels.terms, levels.terms.coupling
@@ -118,11 +126,7 @@ def _variances(
         for k, node in enumerate(system.nodes)
         if node.starts[-1]
     }
-    dense: Any = None
-    K: FloatArray = np.zeros((0, 0))
-    if coupling is not None and terms.elimination.remainder is not None:
-        K = terms.elimination.remainder.inverse(coupling.selected)
-        dense = loaded[last] @ K
+    dense: Any = loaded[last] @ K if len(K) else None
     for k, own_part in given.items():
         if k not in loaded:
             continue

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from lmmkit.likelihood.dense import product
 from lmmkit.likelihood.elimination import Elimination, own
 from lmmkit.likelihood.pairs import weighed
 from lmmkit.likelihood.remainder import Remainder
@@ -187,7 +186,7 @@ def _remainder_part(
     K = remainder.inverse(coupling.selected)
     mine = [_directions(across, columns) for columns in remainder.node.columns]
     S = K[:0] if remainder.invertible else remainder.layout.matrix(remainder.S)
-    SK = product(S, K)
+    SK = S if remainder.invertible else remainder.layout.times(remainder.S, K)
     changes = {e: tangent.get((last, last), S) for e, tangent in tangents.items()}
     solved = _times_changes(K, changes, across, done, coupling, np.float32 if rough else np.float64)
     for e, ahead in solved.items():
@@ -201,7 +200,7 @@ def _remainder_part(
     if remainder.invertible:
         _between_inverses(total, remainder, K, mine)
     else:
-        _between_levels(total, remainder, S - product(SK, S), mine)
+        _between_levels(total, remainder, S - remainder.layout.times(remainder.S, SK.T), mine)
 
 
 def _times_changes(
@@ -217,7 +216,8 @@ def _times_changes(
     A few columns at a time stay in the processor's cache.
     """
     if len(coupling.C) != 1 or not changes:
-        return {e: product(K, change) for e, change in changes.items()}
+        layout = done.system.layout
+        return {e: layout.times(layout.values(S), K).T for e, S in changes.items()}
     (C,), m = coupling.C[0].values(), len(coupling.W[0])
     directions = _directions(across, done.system.nodes[0].columns[0])
     left = {
@@ -250,7 +250,8 @@ def _seen_by_factor(
     if inverse is not None:
         blocks: FloatArray = inverse @ row_blocks(solved[rows], K[rows], q) @ inverse
         return blocks
-    left = change[rows] - product(SK[rows], change)
+    layout = remainder.layout
+    left = change[rows] - layout.times(layout.values(change), SK[rows].T).T
     return dense_blocks(left[:, rows], q) - row_blocks(left, SK[rows], q)
 
 

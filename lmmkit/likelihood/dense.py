@@ -30,8 +30,8 @@ def solve_triangular(root: FloatArray, b: FloatArray) -> FloatArray:
     return np.asarray(dtrtrs(root, b, lower=1)[0])
 
 
-def product(a: FloatArray, b: FloatArray) -> FloatArray:
-    """``a b``."""
+def product(a: FloatArray, b: FloatArray, *, transposed: bool = False) -> FloatArray:
+    """``a b``, or ``a'b``, of a stored by columns."""
     from scipy.linalg.blas import dgemm
 
-    return np.asarray(dgemm(1.0, b.T, a.T)).T
+    return np.asarray(dgemm(1.0, b.T, a, trans_b=not transposed)).T

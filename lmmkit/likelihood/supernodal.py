@@ -14,7 +14,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from lmmkit.likelihood.dense import mirror
+from lmmkit.likelihood.dense import mirror, product
 from lmmkit.likelihood.fill import Supernode, supernodes
 from lmmkit.records import FloatArray, adopt, adopted_array, computed_array, record
 
@@ -101,14 +101,14 @@ class Layout:
         """The matrix times b (n, k)."""
         from scipy.linalg.blas import dsymm
 
-        product = np.zeros_like(b)
+        total = np.zeros_like(b)
         for block in self.blocks:
             own, under = _square(values, block), _under(values, block)
-            product[block.pivots] += dsymm(1.0, own, b[block.pivots], lower=1)
+            total[block.pivots] += dsymm(1.0, own, b[block.pivots], lower=1)
             if block.rows.size:
-                product[block.rows] += under @ b[block.pivots]
-                product[block.pivots] += under.T @ b[block.rows]
-        return product
+                total[block.rows] += product(under, b[block.pivots])
+                total[block.pivots] += product(under, b[block.rows], transposed=True)
+        return total
 
 
 def dense_layout(n: int) -> Layout:
@@ -173,7 +173,7 @@ class Factor:
             part = dtrtrs(_square(self.values, block), x[block.pivots], lower=1)[0]
             x[block.pivots] = part
             if block.rows.size:
-                x[block.rows] -= _under(self.values, block) @ part
+                x[block.rows] -= product(_under(self.values, block), part)
         return x
 
     def solve(self, b: FloatArray) -> FloatArray:
@@ -184,7 +184,7 @@ class Factor:
         for block in reversed(self.layout.blocks):
             part = x[block.pivots]
             if block.rows.size:
-                part -= _under(self.values, block).T @ x[block.rows]
+                part -= product(_under(self.values, block), x[block.rows], transposed=True)
             x[block.pivots] = dtrtrs(_square(self.values, block), part, lower=1, trans=1)[0]
         return x
 

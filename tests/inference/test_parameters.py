@@ -159,6 +159,20 @@ def test_a_singular_covariance_keeps_its_rank(held: dict[tuple[str, str], float]
     assert np.isnan(ours[4, 4]) == bool(held)
 
 
+def test_a_held_singular_matrix_does_not_depend_on_the_order_of_rows() -> None:
+    frame = simulated(39, 0.3)
+    direction = np.array([1.0, 0.4])
+    held = {("g",): 0.5 * np.outer(direction, direction)}
+    errors = [
+        variance_components(fit(SLOPES, rows, fixed=held))["std_error"].to_list()
+        for rows in (frame, frame.reverse(), frame.sample(fraction=1.0, shuffle=True, seed=3))
+    ]
+    assert errors[0][-1] is not None
+    for other in errors[1:]:
+        assert other[:-1] == errors[0][:-1]
+        assert other[-1] == pytest.approx(errors[0][-1], rel=1e-8)
+
+
 def test_variances_that_the_data_do_not_identify_have_no_standard_error() -> None:
     ours = parameter_covariance(twice())
     identified = parameter_covariance(fit("y ~ x + (1 | g)", simulated(1, 0.8)))
