@@ -95,7 +95,9 @@ def _advanced(profile: Surface, climb: Climb) -> Climb:
     ascent, distance = _newton_step(here)
     report = Report(Status.RUNNING, "residual newton", here.loglik, distance)
     level = float(np.abs(here.local.gradient).max(initial=0.0)) < LEVEL
-    if distance < _DISTANCE or (level and climb.gained < _GAIN * (1.0 + abs(report.loglik))):
+    if distance < _DISTANCE or (
+        level and climb.gained < _GAIN * here.place.objective.degrees_of_freedom
+    ):
         found = _leave_saddle(profile, here)
         if found is None:
             here = _polished(profile, here, ascent)

@@ -8,7 +8,13 @@ import pytest
 
 from lmmkit.fit import Fit, fit
 from lmmkit.inference import fixed_effects, residual_parameters
-from lmmkit.residual import Residual, constant_plus_power, exponential_variance, power
+from lmmkit.residual import (
+    Residual,
+    constant_plus_power,
+    exponential,
+    exponential_variance,
+    power,
+)
 from lmmkit.residual.variances import OfCovariate
 
 
@@ -91,3 +97,27 @@ def test_the_standard_error_of_a_power_by_a_dense_profile() -> None:
     bend = (profile(at + step) - 2.0 * profile(at) + profile(at - step)) / step**2
     error = residual_parameters(found)["std_error"].item()
     assert error == pytest.approx(1.0 / np.sqrt(-bend), rel=1e-3)
+
+
+@pytest.mark.parametrize("c", [1e3, 1e-4])
+def test_a_climb_towards_a_bound_ends_in_one_place(c: float) -> None:
+    """Rows next to one another repel each other: the range goes to 0 beside a random intercept."""
+    draw = np.random.default_rng(1)
+    effects = np.repeat(draw.normal(size=14), 5)
+    drawn = draw.normal(size=(14, 6))
+    noise = drawn[:, 1:] - 0.3 * drawn[:, :-1]
+    data = pl.DataFrame(
+        {
+            "y": 12.0 + effects + noise.ravel(),
+            "t": np.tile(np.arange(5), 14),
+            "id": np.repeat(np.arange(14), 5),
+        }
+    )
+    structure = Residual(exponential("t", group="id"))
+    plain, scaled = (
+        fit("y ~ 1 + (1 | id)", data.with_columns(pl.col("y") * k), residual=structure)
+        for k in (1.0, c)
+    )
+    assert plain.certificate.boundary
+    assert scaled.certificate.boundary == plain.certificate.boundary
+    assert scaled.loglik + (data.height - 1) * np.log(c) == pytest.approx(plain.loglik, abs=1e-8)
