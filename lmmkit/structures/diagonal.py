@@ -45,6 +45,10 @@ class Diagonal:
         """The parameter itself."""
         return theta
 
+    def canonical(self, theta: FloatArray, q: int) -> FloatArray:
+        """Without signs."""
+        return np.abs(theta)
+
     def m_step(self, moment: FloatArray, theta: FloatArray, q: int) -> FloatArray:
         """The roots of the diagonal."""
         return np.sqrt(np.maximum(np.diagonal(moment), 0.0))
@@ -114,6 +118,10 @@ class Identity:
     def natural(self, theta: FloatArray, q: int) -> FloatArray:
         """The parameter itself."""
         return theta
+
+    def canonical(self, theta: FloatArray, q: int) -> FloatArray:
+        """Without a sign."""
+        return np.abs(theta)
 
     def m_step(self, moment: FloatArray, theta: FloatArray, q: int) -> FloatArray:
         """The root of ``tr(K^+ moment) / rank(K)``."""

@@ -141,6 +141,10 @@ class Homogeneous(_OfCorrelation):
         """The standard deviation, then the correlation's."""
         return np.concatenate([theta[:1], _natural(self.correlation_of, theta[1:], q)])
 
+    def canonical(self, theta: FloatArray, q: int) -> FloatArray:
+        """With a standard deviation that is not negative."""
+        return np.concatenate([np.abs(theta[:1]), theta[1:]])
+
 
 @record
 class Heterogeneous(_OfCorrelation):

@@ -4,10 +4,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from lmmkit import Fit, fit
+from lmmkit import Fit, build_design, cross_products, fit, group, maximize, ml
 from lmmkit.inference import parameter_covariance
 from lmmkit.inference.parameters import parameter_values
-from lmmkit.records import FloatArray
+from lmmkit.likelihood.impose import impose
+from lmmkit.records import FloatArray, evolve
 from lmmkit.structures import Blocks, Diagonal, FactorAnalytic, Kronecker, ReducedRank
 from lmmkit.structures.contract import canonical
 from tests.dense_oracle import dense_loglik, numeric_hessian
@@ -58,3 +59,22 @@ def test_signs_of_composed_structures() -> None:
     assert canonical(blocks, np.array([*theta, -2.0, -1.0]), 4).tolist() == [1, -2, -3, 2, 1]
     product = Kronecker((ReducedRank(1), Diagonal()), (3, 2))
     assert canonical(product, np.array([*theta, 0.5]), 6).tolist() == [1, -2, -3, 0.5]
+
+
+@pytest.mark.parametrize("call", ["diag", "homdiag", "homcs"])
+def test_standard_deviations_have_no_sign(call: str) -> None:
+    design = build_design(f"y ~ 1 + {call}(0 + f | g)", _data(np.array([0.8, -0.5, 0.4]), 3))
+    objective = impose(ml(cross_products(group(design))), design)
+    optimum = maximize(objective)
+    start = evolve(optimum.params, theta=(_mirrored(optimum.theta[0], call),))
+    other = maximize(objective, start=start)
+    expected, found = (parameter_covariance(Fit(design, objective, o)) for o in (optimum, other))
+    assert other.loglik == pytest.approx(optimum.loglik, rel=1e-12)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-8)
+
+
+def _mirrored(theta: FloatArray | None, call: str) -> FloatArray:
+    assert theta is not None
+    signs = np.ones(len(theta))
+    signs[: len(theta) if call == "diag" else 1] = -1.0
+    return theta * signs
