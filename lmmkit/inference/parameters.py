@@ -13,7 +13,7 @@ from lmmkit.linalg import null_space, vech
 from lmmkit.records import FloatArray
 from lmmkit.structures.contract import Kind
 
-_FLAT = 1e-9
+_FLAT, _FLAT_BESIDE_RESIDUAL = 1e-9, 2e-6
 _LOADING = 1e-4
 _NOTHING = 1e-8
 _ROUNDING = 1e-12
@@ -84,7 +84,9 @@ def parameter_covariance(fit: Fit) -> FloatArray:
     least = _NOTHING * fit.objective.degrees_of_freedom / coordinates.unit**2
     unknown = np.diagonal(information) < least
     information[unknown] = information[:, unknown] = 0.0
-    covariance = _inverse(information, coordinates.outward, found.held, coordinates.unit)
+    # the sums beside a residual structure lose more digits
+    flat = _FLAT if fit.residual is None else _FLAT_BESIDE_RESIDUAL
+    covariance = _inverse(information, coordinates.outward, found.held, coordinates.unit, flat)
     without = ~fit.objective.free | coordinates.at_bound
     covariance[without] = np.nan
     covariance[:, without] = np.nan
@@ -92,7 +94,7 @@ def parameter_covariance(fit: Fit) -> FloatArray:
 
 
 def _inverse(
-    information: FloatArray, across: FloatArray, held: FloatArray, unit: FloatArray
+    information: FloatArray, across: FloatArray, held: FloatArray, unit: FloatArray, flat: float
 ) -> FloatArray:
     """``across information^-1 across'`` where ``held`` is zero; NaN for what is not identified."""
     diagonal = np.abs(np.diagonal(information))
@@ -103,7 +105,7 @@ def _inverse(
     tangent = null_space(constraints)
     across = across @ tangent
     values, vectors = np.linalg.eigh(tangent.T @ (information * np.outer(scale, scale)) @ tangent)
-    known = values > _FLAT
+    known = values > flat
     loadings = across @ vectors
     size = np.linalg.norm(loadings, axis=1)
     unknown = np.linalg.norm(loadings[:, ~known], axis=1) > _LOADING * size

@@ -24,6 +24,7 @@ from lmmkit.residual import (
     Residual,
     ar1,
     car1,
+    compound_symmetry,
     correlation_function,
     exponential,
     per_stratum,
@@ -233,3 +234,14 @@ def test_unstructured_residuals_beside_two_visits() -> None:
     assert pair.residual is not None
     assert steps.residual is not None
     assert pair.residual.estimates == pytest.approx(steps.residual.estimates, rel=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_two_ways_to_say_the_same_correlation_have_no_standard_errors(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(40), 4)
+    x = rng.normal(size=160)
+    y = x + rng.normal(size=40)[groups] + rng.normal(size=160)
+    data = pl.DataFrame({"y": y, "x": x, "id": groups})
+    found = fit("y ~ x + (1 | id)", data, residual=Residual(compound_symmetry(group="id")))
+    assert variance_components(found)["std_error"].to_list() == [None] * 3
