@@ -22,6 +22,8 @@ _STARTS = 2
 _AWAY = 0.3
 _NUDGE = 0.01
 _FARTHEST = 12.0
+# the log-likelihood is wrong by half its square
+_TOLERANCE = 1e-5
 
 
 def estimates(fit: Fit) -> FloatArray:
@@ -51,7 +53,9 @@ def refit(
     problem = make_problem(fit.objective, ())
     inside = len(problem.free)
     units[:inside] = problem.units(before[:inside])
-    around = [before + _AWAY * units * generator.normal(size=len(start)) for _ in range(_STARTS)]
+    # a correlation is lost where a variance vanishes, which a profile knows without it
+    more = 0 if target.parameter.variances is not None else _STARTS
+    around = [before + _AWAY * units * generator.normal(size=len(start)) for _ in range(more)]
     for x in (start, before, *around):
         if target.kind == "sigma":
             x = _with_sigma(fit, x, _held(target, value))
@@ -80,13 +84,14 @@ def _climb(
 ) -> tuple[FloatArray, float, float]:
     if fit.residual is None:
         problem: Problem = make_problem(fit.objective, _equations(fit, target, value))
-        found = climb(problem, start)
+        found = climb(problem, start, tolerance=_TOLERANCE)
         return found.x, found.loglik, found.distance
     rest, theta = np.split(start, [-len(fit.residual.theta)])
     theta = np.where(bounded(fit.residual), np.clip(theta, -_FARTHEST, _FARTHEST), theta)
     structure = _structure(fit.residual, target, value, theta)
     joint = joint_problem(structure, _equations(fit, target, value))
-    found = climb(joint, np.append(rest, structure.theta[structure.free]))
+    ahead = np.append(rest, structure.theta[structure.free])
+    found = climb(joint, ahead, tolerance=_TOLERANCE)
     rest, free = np.split(found.x, [joint.n_inside])
     ended = structure.with_free(free)
     assert ended is not None, "the climb stays where the restriction holds"

@@ -26,6 +26,7 @@ _SLOW = 0.3
 _NO_GAIN = 1e-9
 _FEASIBLE = 1e-13
 _ROUNDING = 1e-14
+_CREEP = 1e-4
 _IDLE = 10
 _LONGEST = 2.0
 _LENGTHS = (1.0, 0.3, 0.1)
@@ -69,9 +70,13 @@ def climb(
     start: FloatArray,
     max_iterations: int = 200,
     progress: Callable[[int, Report], None] | None = None,
+    *,
+    tolerance: float = _TOLERANCE,
 ) -> Climbed:
     """The maximum subject to the problem's constraints, from variables that need not satisfy them.
 
+    It ends at a distance of ``tolerance`` standard errors, or where steps in a row gain next to
+    nothing of what they promise: at a kink, as where a held correlation's variances vanish.
     Far out in a direction in which the log-likelihood levels off, as that of a standard deviation's
     logarithm does, steps no longer shorten the distance: near is close enough there.
 
@@ -91,7 +96,7 @@ def climb(
     while len(reports) < max_iterations:
         local = reduced(problem, here.x, here.derivatives())
         direction, distance, inertia = _newton(local)
-        if distance <= _TOLERANCE or _SLOW * before < distance <= _NEAR:
+        if distance <= tolerance or _SLOW * before < distance <= _NEAR:
             higher = _beside_saddle(problem, here, local) if inertia[2] else None
             if higher is None:
                 status = Status.CONVERGED
@@ -100,7 +105,8 @@ def climb(
             continue
         before = distance
         length, moved = _search(problem, here, direction)
-        idle = idle + 1 if moved.loglik - here.loglik <= _ROUNDING * abs(here.loglik) else 0
+        least = max(_ROUNDING * abs(here.loglik), _CREEP * distance**2)
+        idle = idle + 1 if moved.loglik - here.loglik <= least else 0
         if length == 0.0 or idle == _IDLE:
             status = Status.CONVERGED if distance <= _NEAR else Status.STALLED
             break

@@ -10,7 +10,7 @@ from lmmkit import datasets, tie
 from lmmkit.fit import Fit, fit
 from lmmkit.inference import confidence_intervals, profile
 from lmmkit.likelihood.constraints import Hold
-from lmmkit.optimize.climb import climb
+from lmmkit.optimize.climb import Climbed, climb
 from lmmkit.optimize.constrained_problem import encode
 from lmmkit.records import FloatArray
 from lmmkit.residual import (
@@ -263,3 +263,33 @@ def test_every_place_is_whitened_once(residual: Residual, monkeypatch: pytest.Mo
     monkeypatch.setattr(ResidualModel, "objective", counted)
     assert len(climb(problem, start).reports) > 2
     assert len(set(places)) == len(places) > 3
+
+
+@pytest.mark.slow
+def test_a_climb_that_creeps_along_vanishing_variances_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The best of a held correlation is where a variance vanishes, and steps cannot cross zero."""
+    generator, rows = np.random.default_rng(2), []
+    for group in range(22):
+        noise = 0.0
+        for time in range(5):
+            noise = 0.4 * noise + generator.normal()
+            x, v = generator.normal(), np.exp(0.4 * generator.normal())
+            y = 1.0 + 0.5 * x + 0.1 * generator.normal() + noise * v**0.3
+            rows.append((group, time, x, v, y))
+    data = pl.DataFrame(rows, schema=["id", "time", "x", "v", "y"], orient="row")
+    model = Residual(ar1("time"), power("v"))
+    found = fit("y ~ x + (v | id)", data, residual=model)
+    lengths: list[int] = []
+
+    def counted(*arguments: Any, **options: Any) -> Climbed:
+        climbed = climb(*arguments, **options)
+        lengths.append(len(climbed.reports))
+        return climbed
+
+    monkeypatch.setattr("lmmkit.inference.refits.climb", counted)
+    curve = profile(found, [("id", "Intercept", "v")], n_points=3)
+    assert max(lengths) < 60
+    without = fit("y ~ x + (0 + v | id)", data, residual=model)
+    assert curve["loglik"].to_numpy().min() >= without.loglik - 1e-6
