@@ -49,8 +49,8 @@ def residual_model(design: Design, residual: Residual) -> ResidualModel:
     )
     basis = standard_basis(group(weighted))
     learned_residual = Residual(correlation, tuple(learned))
-    n_parameters = sum(len(part.parameters) for part in parts(learned_residual))
-    if not n_parameters:
+    sizes = tuple(len(part.parameters) for part in parts(learned_residual))
+    if not sum(sizes):
         raise DataError(
             f"residual: the structure of {', '.join(map(repr, residual.columns))} has no parameter "
             "here; a variance by stratum needs two strata, a correlation by visits two visits; "
@@ -67,11 +67,12 @@ def residual_model(design: Design, residual: Residual) -> ResidualModel:
             tuple(covariates),
             root * columns,
             root * np.concatenate([np.empty((n, 0)), *loads], axis=1),
-            parameters=n_parameters,
+            parameters=sum(sizes),
             closed=correlation is None or isinstance(correlation, ClosedForm),
         )
     return ResidualModel(
         residual=learned_residual,
+        sizes=sizes,
         design=inner,
         rows=rows,
         seen=seen,

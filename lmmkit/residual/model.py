@@ -50,6 +50,8 @@ class ResidualModel:
     Attributes
     ----------
     residual : Residual
+    sizes : tuple of int
+        Numbers of parameters of its parts, the correlation's first.
     design : Design
         Rows sorted by residual group and coordinate; no offset, no weights.
     order : ndarray (N,) of int32
@@ -73,6 +75,7 @@ class ResidualModel:
     """
 
     residual: Residual
+    sizes: tuple[int, ...]
     design: Design
     rows: Coordinates
     seen: tuple[Coordinates, ...]
@@ -98,8 +101,7 @@ class ResidualModel:
 
     def split(self, theta: FloatArray) -> tuple[FloatArray, ...]:
         """Theta of each part, the correlation's first."""
-        sizes = [len(part.parameters) for part in parts(self.residual)]
-        return tuple(np.split(theta, np.cumsum(sizes)[:-1]))
+        return tuple(np.split(theta, np.cumsum(self.sizes)[:-1]))
 
     def values(self, theta: FloatArray) -> FloatArray:
         """The parameters (k,) at theta."""

@@ -42,7 +42,7 @@ class PerStratum:
         return np.zeros(len(self.strata) - 1)
 
     def values(self, theta: FloatArray) -> FloatArray:
-        return elementwise(self.parameters, theta)
+        return np.asarray(np.exp(theta))
 
     def log_deviation(self, theta: FloatArray, covariates: FloatArray) -> FloatArray:
         each = np.concatenate([[0.0], theta])
