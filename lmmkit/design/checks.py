@@ -26,6 +26,11 @@ def check_unmasked(name: str, values: Any) -> None:
 
 def check_size(values: FloatArray, what: str) -> None:
     """Refuse values whose squares, or the variance of a variance, would be no number."""
+    if values.ndim == 1:
+        with np.errstate(over="ignore"):
+            squares = values @ values
+        if len(values) * _LEAST**2 <= squares <= _MOST**2:
+            return
     sizes = np.maximum(values.max(axis=-1), -values.min(axis=-1))
     wrong = (sizes > 0.0) & ((sizes < _LEAST) | (sizes > _MOST))
     if wrong.any():
