@@ -31,3 +31,11 @@ def masked(block: Any, rows: FloatArray | None, columns: FloatArray | None, layo
     product = (product if columns is None else product @ diags_array(columns)).tocsr()
     product.eliminate_zeros()
     return product
+
+
+def diagonal_of(block: FloatArray, layout: Layout) -> FloatArray:
+    """The diagonal of a stack, or of a stored matrix."""
+    diagonal: FloatArray = (
+        block[layout.diagonal] if block.ndim == 1 else np.einsum("mii->mi", block)
+    )
+    return diagonal.ravel()

@@ -114,7 +114,7 @@ def eliminate(system: System, D: FloatArray, *, kept: bool = False) -> Eliminati
         remainder = factored_remainder(system, D, across[last, last], outer[last])
         if remainder is None:
             return Elimination(system, D, np.array(np.nan), products, tuple(stages), None)
-        seen = remainder.half(remainder.outer)
+        seen = remainder.seen
         log_det = log_det + remainder.log_det
         products = products - seen.T @ seen
     return Elimination(system, D, log_det, products, tuple(stages), remainder)

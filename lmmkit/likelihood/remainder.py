@@ -29,6 +29,8 @@ class Remainder:
         L, with ``K = (D^-1 + S)^-1 = B (L L')^-1 B'``.
     outer : ndarray (n, p + 1)
         ``Z'V^-1[X y]``, V with the stages before.
+    seen : ndarray (n, p + 1)
+        ``L^-1 B' outer``.
     log_det : float
         ``log|I + D S|``.
     """
@@ -40,6 +42,7 @@ class Remainder:
     scales: tuple[FloatArray, ...]
     factor: Factor
     outer: FloatArray = computed_array()
+    seen: FloatArray = computed_array()
     log_det: float
 
     def rows(self, k: int) -> slice:
@@ -69,7 +72,14 @@ class Remainder:
 
     def solve(self, b: FloatArray) -> FloatArray:
         """``K b`` of b (n, k)."""
-        solved = self.factor.solve(_scaled(self.node, self.scales, b.T).T)
+        return self._back(self.half(b))
+
+    def modes(self) -> FloatArray:
+        """``K outer``: (n, p + 1)."""
+        return self._back(self.seen)
+
+    def _back(self, half: FloatArray) -> FloatArray:
+        solved = self.factor.back(half)
         return _scaled(self.node, self.scales, solved.T, transposed=True).T
 
     def selected_inverse(self) -> FloatArray:
@@ -132,8 +142,9 @@ def factored_remainder(
     factor = factored(layout, total)
     if factor is None:
         return None
+    seen = factor.half(_scaled(node, scales, outer.T).T)
     log_det += factor.log_det()
-    return Remainder(node, layout, S, inverses, scales, factor, outer, log_det)
+    return Remainder(node, layout, S, inverses, scales, factor, outer, seen, log_det)
 
 
 def _usable_inverse(D: FloatArray, size: float) -> FloatArray | None:

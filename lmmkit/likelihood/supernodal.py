@@ -176,11 +176,11 @@ class Factor:
                 x[block.rows] -= product(_under(self.values, block), part)
         return x
 
-    def solve(self, b: FloatArray) -> FloatArray:
-        """``A^-1 b`` of b (n, k)."""
+    def back(self, half: FloatArray) -> FloatArray:
+        """``A^-1 b``, from ``L^-1 b``."""
         from scipy.linalg.lapack import dtrtrs
 
-        x = self.half(b)
+        x = half.copy()
         for block in reversed(self.layout.blocks):
             part = x[block.pivots]
             if block.rows.size:

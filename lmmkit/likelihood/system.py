@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from lmmkit.errors import ModelSizeError
-from lmmkit.likelihood.blocks import masked, plus
+from lmmkit.likelihood.blocks import diagonal_of, masked, plus
 from lmmkit.likelihood.meeting import layout_of
 from lmmkit.likelihood.nodes import Node, cross_products_of, node_of, outer_products
 from lmmkit.likelihood.order import elimination_order
@@ -96,7 +96,7 @@ def system(moments: Moments) -> System:
     if (last, last) in across:
         across[last, last] = layout.values(across[last, last])
     pairs = stored(pairs, layout) if pairs is not None else None
-    before = {k: _diagonal(across[k, k], layout) for k in inside}
+    before = {k: diagonal_of(across[k, k], layout) for k in inside}
     for k, part in inside.items():
         outer[k] = outer[k] - part.T @ by_effect(first.inside)
     if pairs is not None:
@@ -107,21 +107,13 @@ def system(moments: Moments) -> System:
             for to in inside:
                 if to >= k:
                     across[k, to] = plus(across[k, to], -(part.T @ inside[to]), layout)
-    outside = {k: _diagonal(across[k, k], layout) > _INSIDE * before[k] for k in inside}
+    outside = {k: diagonal_of(across[k, k], layout) > _INSIDE * before[k] for k in inside}
     real = {k: kept.astype(np.float64) for k, kept in outside.items() if not kept.all()}
     for k, to in across:
         if k in real or to in real:
             across[k, to] = masked(across[k, to], real.get(k), real.get(to), layout)
     outer |= {k: outer[k] * mask[:, None] for k, mask in real.items()}
     return System(nodes, first, inside, across, outer, layout, pairs)
-
-
-def _diagonal(block: FloatArray, layout: Layout) -> FloatArray:
-    """The diagonal of a stack (m, q, q), or of a stored matrix."""
-    diagonal: FloatArray = (
-        block[layout.diagonal] if block.ndim == 1 else np.einsum("mii->mi", block)
-    )
-    return diagonal.ravel()
 
 
 def _check_size(moments: Moments, dense: Node) -> None:

@@ -170,7 +170,7 @@ def block_of(inverse: dict[tuple[int, int], Any], j: int, to: int) -> Any:
 
 def _remainder_terms(remainder: Remainder, K: FloatArray) -> tuple[FloatArray, list[FactorTerms]]:
     """The modes of the last stage, and the terms of its factors, from the stored entries of K."""
-    node, modes = remainder.node, remainder.solve(remainder.outer)
+    node, modes = remainder.node, remainder.modes()
     projected = remainder.unexplained(remainder.outer, modes)
     S = np.zeros(0) if remainder.invertible else remainder.layout.matrix(remainder.S)
     found = []
