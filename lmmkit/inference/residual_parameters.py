@@ -11,6 +11,7 @@ from lmmkit.inference.checks import check_fit, normal_quantile
 from lmmkit.inference.information import information_of
 from lmmkit.inference.surface import Coordinates
 from lmmkit.likelihood.objective import Objective
+from lmmkit.linalg import null_space
 from lmmkit.parameters.natural import NaturalParams
 from lmmkit.records import FloatArray, evolve
 from lmmkit.residual.profile import FLAT, Differences, differences
@@ -63,7 +64,7 @@ def standard_errors(fit: Fit) -> FloatArray:
     """
     found = information_of(fit)
     local = _differences(fit, found.coordinates)
-    tangent = np.linalg.qr(found.held.T, mode="complete")[0][:, len(found.held) :]
+    tangent = null_space(found.held)
     across = local.across @ tangent
     rest = tangent.T @ found.matrix @ tangent
     own = np.diagonal(rest)
