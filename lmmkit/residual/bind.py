@@ -43,11 +43,9 @@ def residual_model(design: Design, residual: Residual) -> ResidualModel:
         for part, own in zip(residual.variances, seen, strict=True)
     ]
     inner = sort_design(design, order)
-    log_scale = np.zeros(n) if design.weights is None else 0.5 * np.log(design.weights[order])
-    weighted = evolve(
-        inner, weights=None if design.weights is None else adopt(design.weights[order])
-    )
-    basis = standard_basis(group(weighted))
+    weights = None if design.weights is None else adopt(design.weights[order])
+    log_scale = np.zeros(n) if weights is None else 0.5 * np.log(weights)
+    basis = standard_basis(group(evolve(inner, weights=weights)))
     learned_residual = Residual(correlation, tuple(learned))
     sizes = tuple(len(part.parameters) for part in parts(learned_residual))
     if not sum(sizes):

@@ -61,16 +61,20 @@ class Unstructured:
         bend = 3.0 * along * np.outer(own, own) - np.outer(pulled, own) - np.outer(own, pulled)
         bend -= np.diag(along)
         same = row[:, None] == row
-        slope = np.cosh(np.clip(theta, -_FAR, _FAR)) / length[row]
+        slope = np.cosh(_within(theta)) / length[row]
         matrix += np.where(same, slope[:, None] * bend * slope, 0.0)
         # sinh'' = sinh, and moves have its slope in them
         return matrix + np.diag((pull[row] * moves).sum(axis=1) * np.tanh(theta))
 
 
+def _within(theta: FloatArray) -> FloatArray:
+    return np.clip(theta, -_FAR, _FAR)
+
+
 def _unit_rows(theta: FloatArray, v: int) -> tuple[FloatArray, FloatArray]:
     """L (v, v), and the lengths (v,) that its rows had."""
     factor = np.eye(v)
-    factor[np.tril_indices(v, -1)] = np.sinh(np.clip(theta, -_FAR, _FAR))
+    factor[np.tril_indices(v, -1)] = np.sinh(_within(theta))
     length = np.sqrt((factor**2).sum(axis=1))
     return factor / length[:, None], length
 
@@ -80,7 +84,7 @@ def _moves(theta: FloatArray, v: int) -> tuple[FloatArray, FloatArray, FloatArra
     factor, length = _unit_rows(theta, v)
     row, column = np.tril_indices(v, -1)
     moves = np.eye(v)[column] - factor[row] * factor[row, column][:, None]
-    return factor, moves * (np.cosh(np.clip(theta, -_FAR, _FAR)) / length[row])[:, None], length
+    return factor, moves * (np.cosh(_within(theta)) / length[row])[:, None], length
 
 
 @record

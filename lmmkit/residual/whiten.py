@@ -74,7 +74,7 @@ class Whitener:
                 )
             stacked = columns[:, block.rows].reshape(len(columns), g, n)
             coloured = np.empty_like(stacked)
-            for group, factor in self._factors(theta, block):
+            for group, factor in self._factors(theta, block, self._patterns(block)):
                 coloured[:, group] = stacked[:, group] @ factor.T
             columns[:, block.rows] = coloured.reshape(len(columns), g * n)
 
@@ -88,7 +88,7 @@ class Whitener:
             return self._side_by_side(theta, block, stacked)
         white, log_det = np.empty_like(stacked), 0.0
         try:
-            for group, factor in self._factors(theta, block):
+            for group, factor in self._factors(theta, block, patterns):
                 columns = stacked[:, group].reshape(-1, len(factor)).T
                 own = dtrtrs(factor.T, columns, trans=1)[0]
                 white[:, group] = own.T.reshape(len(stacked), len(group), len(factor))
@@ -120,10 +120,9 @@ class Whitener:
         return find_patterns(block.coordinates) if known is None else known
 
     def _factors(
-        self, theta: FloatArray, block: CorrelatedBlock
+        self, theta: FloatArray, block: CorrelatedBlock, patterns: Patterns
     ) -> Iterator[tuple[IntArray, FloatArray]]:
         """The groups of each pattern with their L; raises LinAlgError where there is none."""
-        patterns = self._patterns(block)
         count = np.bincount(patterns.pattern)
         members = np.split(np.argsort(patterns.pattern, kind="stable"), np.cumsum(count)[:-1])
         step = max(1, _AT_A_TIME // block.coordinates.shape[1] ** 2)
